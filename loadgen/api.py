@@ -1,0 +1,177 @@
+"""From a Plan to a finished run directory, tables and report included: what command line and library share."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import analysis.perf_analyzer
+import analysis.report
+from analysis.runs import Run
+from inputs.source import open_source
+
+from loadgen.errors import PlanError
+from loadgen.plan import Cells, ClosedLoop, Endpoint, InputData, PerfJson, Plan, Synthetic, checked, concurrency_range
+from loadgen.progress import Observer, Quiet
+from loadgen.run import Job, run
+from loadgen.rundir import RunDirectory
+
+METRICS_PORT = 8002
+STOPPING = "stopping: awaiting what is in flight, then sealing (Ctrl-C again to leave at once)"
+
+
+def sweep(**options: object) -> Run:
+    """Do what `sweep_async` does and return its result; for scripts, where no event loop is running.
+
+    Ctrl-C once ends the sweep early and returns what was measured.
+
+    Raises:
+        PlanError: called inside a running event loop, as in a notebook, or a wrong option.
+    """
+    with contextlib.suppress(RuntimeError):
+        asyncio.get_running_loop()
+        raise PlanError("an event loop is running here (a notebook?): write `await loadgen.sweep_async(...)`")
+    plan, root = plan_of(**options)  # type: ignore[arg-type]
+    return asyncio.run(carry_out(plan, root, Quiet()))
+
+
+async def sweep_async(**options: object) -> Run:
+    """Measure a model over a range of concurrencies; options as for `plan_of`.
+
+    Returns:
+        The sealed run: `points()`, `records()` and `samples()` are the polars tables of its directory.
+
+    Raises:
+        PlanError, TargetError, FleetError: as they say; what had been measured by then is sealed first.
+    """
+    plan, root = plan_of(**options)  # type: ignore[arg-type]
+    return await carry_out(plan, root, Quiet())
+
+
+def plan_of(  # noqa: PLR0913 - each is one option of the command line
+    *,
+    model: str,
+    input_data: str | Path | Sequence[str | Path] | InputData,
+    url: str = "localhost:8001",
+    version: str = "",
+    concurrency: str | int | Iterable[int] = 1,
+    warmup_ms: int = 2000,
+    window_ms: int = 5000,
+    deadline_ms: int = 300_000,
+    metrics_url: str | None = "",
+    metrics_interval_ms: int = 1000,
+    seed: int = 0,
+    ready_timeout_s: float = 10.0,
+    name: str | None = None,
+    output: str | Path = "runs",
+) -> tuple[Plan, Path]:
+    """Turn options into a checked Plan and the folder its run goes below.
+
+    `input_data` is a path (perf_analyzer JSON, cells CSV, or a folder of them), several, or a `Synthetic`;
+    `concurrency` a number, a list, or `start:end:step`; `metrics_url` "" means port 8002 of the same host, None
+    that no page is polled.
+
+    Raises:
+        PlanError: an option is out of range or does not parse.
+    """
+    endpoint = Endpoint(url, model, version, default_metrics_url(url) if metrics_url == "" else metrics_url)
+    plan = Plan(
+        endpoint=endpoint,
+        inputs=input_of(input_data),
+        loads=loads_of(concurrency),
+        name=name or model,
+        warmup_ms=warmup_ms,
+        window_ms=window_ms,
+        deadline_ms=deadline_ms,
+        metrics_interval_ms=metrics_interval_ms,
+        seed=seed,
+        ready_timeout_s=ready_timeout_s,
+    )
+    return checked(plan), Path(output)
+
+
+async def carry_out(plan: Plan, root: Path, observer: Observer) -> Run:
+    """Run a plan below `root`, write its CSV and its report, and return the sealed run.
+
+    Ctrl-C and SIGTERM end it early but whole, where signals can be handled (the main thread).
+    """
+    source = open_source(plan.inputs)
+    interrupt = asyncio.Event()
+    try:
+        async with _interruptible(interrupt, observer):
+            directory = await run(Job(plan, source, observer, interrupt), root)
+    finally:
+        observer.close()
+    return write_outputs(directory)
+
+
+def write_outputs(directory: RunDirectory) -> Run:
+    """Write `points.csv` and `report.html` of a sealed run."""
+    sealed = Run.open(directory.path)
+    analysis.perf_analyzer.write_csv(sealed, directory.points_csv)
+    analysis.report.write_report(sealed, directory.report)
+    return sealed
+
+
+def input_of(given: str | Path | Sequence[str | Path] | InputData) -> InputData:
+    """Tell the kind of the inputs by their file names; paths become absolute, so that a plan can be run anywhere.
+
+    Raises:
+        PlanError: JSON files and cells mixed, or no path at all.
+    """
+    if isinstance(given, PerfJson | Cells | Synthetic):
+        return given
+    paths = [given] if isinstance(given, str | Path) else list(given)
+    if not paths:
+        raise PlanError("no inputs: give --input-data a JSON file, a cells CSV or a folder of them")
+    absolute = tuple(os.path.abspath(path) for path in paths)  # noqa: PTH100 - resolve() would follow links
+    are_json = {path.endswith(".json") for path in absolute}
+    if len(are_json) > 1:
+        raise PlanError("--input-data: give either JSON files or cells CSVs, not both")
+    return PerfJson(absolute) if are_json.pop() else Cells(absolute)
+
+
+def loads_of(concurrency: str | int | Iterable[int]) -> tuple[ClosedLoop, ...]:
+    """Return one closed loop a level.
+
+    Raises:
+        PlanError: a text that is not `start:end:step`.
+    """
+    if isinstance(concurrency, str):
+        return concurrency_range(concurrency)
+    levels = [concurrency] if isinstance(concurrency, int) else concurrency
+    return tuple(ClosedLoop(int(level)) for level in levels)
+
+
+def default_metrics_url(url: str) -> str:
+    """Return Triton's default metrics page of the host in `host:port`."""
+    host = url.rsplit(":", 1)[0] if ":" in url else url
+    return f"http://{host}:{METRICS_PORT}/metrics"
+
+
+@asynccontextmanager
+async def _interruptible(interrupt: asyncio.Event, observer: Observer) -> AsyncIterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+
+    def stop() -> None:
+        if interrupt.is_set():
+            task.cancel()
+            return
+        interrupt.set()
+        observer.warn(STOPPING)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)

@@ -1,0 +1,85 @@
+"""What a run and its worker processes say to each other: JSON lines over the worker's stdin and stdout."""
+
+import msgspec
+
+
+class Open(msgspec.Struct, frozen=True, tag=True):
+    """First order: which journal to write, which corpus to send, and where to."""
+
+    worker: int
+    journal: str
+    corpus: str
+    index: str
+    address: str
+    deadline_ns: int
+    seed: int
+
+
+class Probe(msgspec.Struct, frozen=True, tag=True):
+    """Send the first body once, as the probe's point, and decode the answer."""
+
+
+class Start(msgspec.Struct, frozen=True, tag=True):
+    """Begin a point."""
+
+    point: int
+    concurrency: int
+
+
+class Stop(msgspec.Struct, frozen=True, tag=True):
+    """Send nothing more; answer `Drained` when nothing is in flight."""
+
+
+Order = Open | Probe | Start | Stop
+
+
+class Opened(msgspec.Struct, frozen=True, tag=True):
+    """The worker is ready for orders."""
+
+    pid: int
+
+
+class Probed(msgspec.Struct, frozen=True, tag=True):
+    """How the probe went; `outputs` are the tensors of the answer in words."""
+
+    outcome: str
+    details: str
+    service_ns: int
+    response_bytes: int
+    outputs: tuple[str, ...]
+
+
+class Progress(msgspec.Struct, frozen=True, tag=True):
+    """The worker's own counts of the current point, and what its process costs."""
+
+    at_ns: int
+    point: int
+    completed: int
+    failed: int
+    in_flight: int
+    resident_memory_bytes: int
+    cpu_s: float
+
+
+class Failed(msgspec.Struct, frozen=True, tag=True):
+    """The first request of a point that failed in this way."""
+
+    at_ns: int
+    point: int
+    outcome: str
+    details: str
+
+
+class Drained(msgspec.Struct, frozen=True, tag=True):
+    """The point is over: nothing is in flight."""
+
+    point: int
+
+
+class Broken(msgspec.Struct, frozen=True, tag=True):
+    """The worker cannot go on (its message says why); what was recorded is safe."""
+
+    message: str
+
+
+Report = Opened | Probed | Progress | Failed | Drained | Broken

@@ -1,0 +1,96 @@
+"""Log, journal and samples -> a sealed run: how every run ends, and how a crashed one is rescued."""
+
+import shutil
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from loadgen import environment, journal, points, seal
+from loadgen.errors import LoadgenError, PlanError
+from loadgen.records import Rows
+from loadgen.rundir import EventLog, Manifest, RunDirectory, is_alive, read_log, write_atomically
+
+
+def finish(run: RunDirectory, log: EventLog, ended: str, reason: str) -> Manifest:
+    """Close what is open, write every table and, last, the manifest; then drop what the tables replace.
+
+    Raises:
+        FleetError: the disk refuses it; nothing is removed, and it can be done again later.
+    """
+    _close_open_windows(run, log)
+    log.event("run_ended", ended=ended, reason=reason)
+    events = read_log(run.log)
+    table = measured_points(run)
+    seal.write_parquet(table, run.points)
+    started = next(event for event in events if event["event"] == "run_started")
+    manifest = Manifest(
+        name=run.path.name,
+        started_utc_ns=started["utc_ns"],
+        started_at_ns=started["at_ns"],
+        ended_at_ns=events[-1]["at_ns"],
+        ended=ended,
+        reason=reason,
+        points=table.height,
+        rows=seal.seal_rows(run),
+        samples=seal.seal_samples(run),
+        loadgen_version=environment.version(),
+    )
+    write_atomically(run.manifest, msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+    _drop_replaced(run)
+    return manifest
+
+
+def measured_points(run: RunDirectory) -> pl.DataFrame:
+    """Measure every point of the log from its rows in the journal."""
+    events = read_log(run.log)
+    target = points.target_of(events)
+    logs = points.point_logs(events)
+    return points.table(points.point_row(log, journal.read_point(run.journal, log.point), target) for log in logs)
+
+
+def rescue(run: RunDirectory) -> Manifest:
+    """Seal a run that ended without; its last, open window ends with the last reply seen in it.
+
+    Raises:
+        PlanError: no run directory, one that is still being written, or one that never started.
+    """
+    if not run.log.exists():
+        raise PlanError(f"{run.path}: is not a run directory (it has no log.jsonl)")
+    if is_alive(run):
+        raise PlanError(f"{run.path}: is still running; stop it first (Ctrl-C seals it)")
+    if not any(event["event"] == "run_started" for event in read_log(run.log)):
+        raise PlanError(f"{run.path}: ended before its first request; there is nothing to seal")
+    log = EventLog(run)
+    try:
+        return finish(run, log, "rescued", "the run ended without sealing")
+    finally:
+        log.close()
+
+
+def unsealed_advice(run: RunDirectory, error: LoadgenError) -> str:
+    """Say what to do when sealing failed."""
+    return f"{error}; nothing is lost: when that is mended, `python -m loadgen seal {run.path}`"
+
+
+def _close_open_windows(run: RunDirectory, log: EventLog) -> None:
+    events = read_log(run.log)
+    opened = {event["point"] for event in events if event["event"] == "window_opened"}
+    closed = {event["point"] for event in events if event["event"] == "window_closed"}
+    for point in sorted(opened - closed):
+        rows = journal.read_point(run.journal, point)
+        start_ns = next(e["at_ns"] for e in events if e["event"] == "window_opened" and e["point"] == point)
+        end_ns = max(start_ns, _last_reply_ns(rows)) + 1
+        log.event("window_closed", end_ns, point=point, interrupted=True)
+
+
+def _last_reply_ns(rows: Rows) -> int:
+    return int(np.max(rows["done_ns"], initial=0))
+
+
+def _drop_replaced(run: RunDirectory) -> None:
+    shutil.rmtree(run.journal)
+    run.samples_log.unlink()
+    run.corpus.unlink(missing_ok=True)
+    if run.worker_errors.exists() and run.worker_errors.stat().st_size == 0:
+        run.worker_errors.unlink()

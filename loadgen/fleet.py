@@ -1,0 +1,139 @@
+"""The run's end of its worker process: start it, give orders, hear reports, notice its death."""
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from loadgen.commands import (
+    Broken,
+    Drained,
+    Failed,
+    Open,
+    Opened,
+    Order,
+    Probe,
+    Probed,
+    Progress,
+    Report,
+    Start,
+    Stop,
+)
+from loadgen.errors import FleetError
+
+LEAVE_TIMEOUT_S = 10.0
+LINE_LIMIT_BYTES = 1 << 20
+
+Answer = TypeVar("Answer", Opened, Probed, Drained)
+
+
+@dataclass(slots=True)
+class WorkerHandle:
+    """One running worker; `on_report` hears everything it says besides the answers that are awaited."""
+
+    process: asyncio.subprocess.Process
+    on_report: Callable[[Progress | Failed], None]
+    error_log: Path
+    _answers: asyncio.Queue[Report] = field(default_factory=asyncio.Queue)
+    _gone: asyncio.Event = field(default_factory=asyncio.Event)
+    failure: FleetError | None = None
+
+    async def open(self, opening: Open) -> int:
+        """Hand the worker its task; return its process id once it is ready."""
+        return (await self._ask(opening, Opened)).pid
+
+    async def probe(self) -> Probed:
+        """Send one request and say how it went."""
+        return await self._ask(Probe(), Probed)
+
+    def start(self, point: int, concurrency: int) -> None:
+        """Begin a point."""
+        self._tell(Start(point, concurrency))
+
+    async def stop(self) -> None:
+        """End the point; return when nothing is in flight."""
+        await self._ask(Stop(), Drained)
+
+    async def failed(self) -> None:
+        """Return when the worker can no longer do its work; `failure` says why."""
+        await self._gone.wait()
+
+    async def listen(self) -> None:
+        """Pass on the worker's reports until it ends."""
+        stdout = self.process.stdout
+        assert stdout is not None
+        while line := await stdout.readline():
+            match msgspec.json.decode(line, type=Report):
+                case Progress() | Failed() as news:
+                    self.on_report(news)
+                case Broken(message):
+                    self._fail(message)
+                case answer:
+                    self._answers.put_nowait(answer)
+        code = await self.process.wait()
+        self._fail(f"worker {self.process.pid} ended (status {code}){self._last_words()}; what it recorded is safe")
+
+    def _fail(self, message: str) -> None:
+        self.failure = self.failure or FleetError(message)
+        self._gone.set()
+
+    def _last_words(self) -> str:
+        lines = self.error_log.read_text(errors="replace").strip().splitlines()
+        return f": {lines[-1]}" if lines else ""
+
+    async def _ask(self, order: Order, expected: type[Answer]) -> Answer:
+        self._tell(order)
+        answer = asyncio.ensure_future(self._answers.get())
+        gone = asyncio.ensure_future(self._gone.wait())
+        try:
+            await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            gone.cancel()
+        if not answer.done():
+            answer.cancel()
+            raise self.failure or FleetError("the worker is gone")
+        reply = answer.result()
+        assert isinstance(reply, expected), f"{order} was answered by {reply}"
+        return reply
+
+    def _tell(self, order: Order) -> None:
+        stdin = self.process.stdin
+        assert stdin is not None
+        stdin.write(msgspec.json.encode(order) + b"\n")
+
+
+@asynccontextmanager
+async def worker(on_report: Callable[[Progress | Failed], None], error_log: Path) -> AsyncIterator[WorkerHandle]:
+    """Start a worker process; leaving the context ends it, abandoning what is in flight."""
+    with error_log.open("wb") as errors:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "loadgen.worker"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=errors,
+            limit=LINE_LIMIT_BYTES,
+        )
+    handle = WorkerHandle(process, on_report, error_log)
+    listener = asyncio.create_task(handle.listen())
+    try:
+        yield handle
+    finally:
+        await _end(process)
+        await listener
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        await asyncio.wait_for(process.wait(), LEAVE_TIMEOUT_S)
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()

@@ -1,0 +1,214 @@
+"""What a run shows while it runs: a live table, plain lines, JSON lines, or nothing."""
+
+import json
+import sys
+from typing import Any, Protocol, TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from loadgen.clock import NS_PER_MS
+from loadgen.commands import Progress
+
+COLUMNS = (
+    "concurrency",
+    "events/s",
+    "p50 ms",
+    "p90 ms",
+    "p99 ms",
+    "queue ms",
+    "compute ms",
+    "network ms",
+    "in flight",
+    "failed",
+    "verdict",
+)
+COMPUTE = ("server_compute_input_ns", "server_compute_infer_ns", "server_compute_output_ns")
+
+
+class Observer(Protocol):
+    """Hears what happens in a run, in order."""
+
+    def announce(self, text: str) -> None:
+        """Hear a fact about the run, on one line."""
+
+    def warn(self, text: str) -> None:
+        """Hear of something that is missing or wrong while the run goes on."""
+
+    def point_started(self, concurrency: int) -> None:
+        """Hear that a point begins."""
+
+    def progress(self, phase: str, progress: Progress) -> None:
+        """Hear how the current point goes; several times a second."""
+
+    def point_measured(self, row: dict[str, Any]) -> None:
+        """Hear the row of a measured point, keys as in the points table."""
+
+    def close(self) -> None:
+        """Hear that nothing more comes."""
+
+
+class Quiet:
+    """Shows warnings, on stderr, and nothing else."""
+
+    def announce(self, text: str) -> None:
+        """Say nothing."""
+
+    def warn(self, text: str) -> None:
+        """Print it on stderr."""
+        print(f"warning: {text}", file=sys.stderr)  # noqa: T201
+
+    def point_started(self, concurrency: int) -> None:
+        """Say nothing."""
+
+    def progress(self, phase: str, progress: Progress) -> None:
+        """Say nothing."""
+
+    def point_measured(self, row: dict[str, Any]) -> None:
+        """Say nothing."""
+
+    def close(self) -> None:
+        """Say nothing."""
+
+
+class JsonLines:
+    """Prints each measured point as one JSON object on stdout; everything else goes to stderr."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def announce(self, text: str) -> None:
+        """Print it on stderr."""
+        print(text, file=sys.stderr)  # noqa: T201
+
+    def warn(self, text: str) -> None:
+        """Print it on stderr."""
+        print(f"warning: {text}", file=sys.stderr)  # noqa: T201
+
+    def point_started(self, concurrency: int) -> None:
+        """Say nothing."""
+
+    def progress(self, phase: str, progress: Progress) -> None:
+        """Say nothing."""
+
+    def point_measured(self, row: dict[str, Any]) -> None:
+        """Print the row."""
+        print(json.dumps(row), file=self._out, flush=True)
+
+    def close(self) -> None:
+        """Say nothing."""
+
+
+class PlainLines:
+    """Prints a heading, then a line a measured point: for log files and pipes."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._headed = False
+
+    def announce(self, text: str) -> None:
+        """Print it."""
+        self._line(text)
+
+    def warn(self, text: str) -> None:
+        """Print it."""
+        self._line(f"warning: {text}")
+
+    def point_started(self, concurrency: int) -> None:
+        """Print the heading before the first point."""
+        if not self._headed:
+            self._headed = True
+            self._line("".join(f"{name:>12}" for name in COLUMNS))
+
+    def progress(self, phase: str, progress: Progress) -> None:
+        """Say nothing."""
+
+    def point_measured(self, row: dict[str, Any]) -> None:
+        """Print the row, and why if anything is wrong with it."""
+        self._line("".join(f"{cell:>12}" for cell in cells(row)))
+        if row["verdict"] != "measured":
+            self._line(f"{'':>12}{row['verdict']}: {row['reason']}")
+
+    def close(self) -> None:
+        """Say nothing."""
+
+    def _line(self, text: str) -> None:
+        print(text, file=self._out, flush=True)
+
+
+class LiveTable:
+    """Redraws a table in the terminal: a row a measured point, and the point that is running below."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._rows: list[dict[str, Any]] = []
+        self._running: tuple[str, ...] = ()
+        self._concurrency = 0
+        self._live: Live | None = None
+
+    def announce(self, text: str) -> None:
+        """Print it above the table."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """Print it above the table, marked."""
+        self._console.print(f"warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+    def point_started(self, concurrency: int) -> None:
+        """Show the table from the first point on."""
+        self._concurrency = concurrency
+        if self._live is None:
+            self._live = Live(console=self._console, get_renderable=self._table, refresh_per_second=4)
+            self._live.start()
+
+    def progress(self, phase: str, progress: Progress) -> None:
+        """Keep what the last line shows."""
+        count = f"{progress.completed} done"
+        blank = [""] * (len(COLUMNS) - 5)
+        failed = str(progress.failed)
+        self._running = (str(self._concurrency), count, *blank, str(progress.in_flight), failed, phase)
+
+    def point_measured(self, row: dict[str, Any]) -> None:
+        """Add the row."""
+        self._rows.append(row)
+        self._running = ()
+        if row["verdict"] != "measured":
+            self.warn(f"concurrency {row['concurrency']}: {row['verdict']}: {row['reason']}")
+
+    def close(self) -> None:
+        """Leave the finished table on the screen."""
+        self._running = ()
+        if self._live is not None:
+            self._live.stop()
+
+    def _table(self) -> Table:
+        table = Table(box=None, pad_edge=False)
+        for name in COLUMNS:
+            table.add_column(name, justify="right", no_wrap=True)
+        for row in self._rows:
+            table.add_row(*cells(row), style=None if row["verdict"] == "measured" else "yellow")
+        if self._running:
+            table.add_row(*self._running, style="dim")
+        return table
+
+
+def cells(row: dict[str, Any]) -> tuple[str, ...]:
+    """Return a points row as the texts of `COLUMNS`; what is missing is a dash."""
+    stages = [row[name] for name in COMPUTE]
+    compute_ns = None if None in stages else sum(stages)
+    return (
+        str(row["concurrency"]),
+        f"{row['throughput_per_s']:.4g}",
+        *(_ms(row[f"service_{name}_ns"]) for name in ("p50", "p90", "p99")),
+        _ms(row["server_queue_ns"]),
+        _ms(compute_ns),
+        _ms(row["network_ns"]),
+        f"{row['in_flight_mean']:.2f}",
+        str(row["failed"]),
+        row["verdict"],
+    )
+
+
+def _ms(duration_ns: float | None) -> str:
+    return "-" if duration_ns is None else f"{duration_ns / NS_PER_MS:.3g}"

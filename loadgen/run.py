@@ -1,0 +1,254 @@
+"""One run: target, inputs, worker, poller, then one point after the other; sealed however it ends."""
+
+import asyncio
+import contextlib
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from loadgen import clock, corpus, environment, finish, fleet, kserve, points, rundir, seal
+from loadgen import plan as plans
+from loadgen.commands import Failed, Open, Progress
+from loadgen.errors import FleetError, LoadgenError, TargetError
+from loadgen.kserve import InputEvent, ModelMetadata
+from loadgen.plan import Plan
+from loadgen.point import Bench, measure_point
+from loadgen.points import Row, Target
+from loadgen.progress import Observer
+from loadgen.rundir import EventLog, RunDirectory, Sample
+from loadgen.server.metrics import Poller
+from loadgen.server.triton import Triton
+
+RECOVERY_TIMEOUT_S = 2.0
+OWN_SOURCE = "loadgen"
+SIMULATING_PARAMETERS = {"stand_in": "stand-in model", "stub": "simulated"}
+"""Keys in a model's configuration by which our own servers say that they are not the real thing."""
+
+
+class Source(Protocol):
+    """Where events come from; encoded only once the model's signature is known."""
+
+    @property
+    def description(self) -> str:
+        """The inputs in words, for every table and chart."""
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the events are made up."""
+
+    @property
+    def provenance(self) -> dict[str, object]:
+        """Where the events come from, in full."""
+
+    def events(self, metadata: ModelMetadata) -> Iterator[InputEvent]:
+        """Yield every event, encoded for the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What `run` was asked: the plan, its inputs, who watches, and the event that asks it to end early."""
+
+    plan: Plan
+    source: Source
+    observer: Observer
+    interrupt: asyncio.Event
+
+
+async def run(job: Job, root: Path) -> RunDirectory:
+    """Carry out a plan in a new folder below `root`; return the sealed run directory.
+
+    Setting `job.interrupt` ends the run early: the window closes, what is in flight is awaited, all is sealed.
+
+    Raises:
+        PlanError, TargetError, FleetError: what had been measured by then is sealed first.
+    """
+    directory = rundir.create(root, job.plan.name)
+    log = EventLog(directory)
+    try:
+        await _carry_out(job, directory, log)
+    finally:
+        log.close()
+    return directory
+
+
+async def _carry_out(job: Job, directory: RunDirectory, log: EventLog) -> None:
+    try:
+        async with _bench(job, directory, log) as bench:
+            await _probe(bench)
+            await _points(bench)
+    except LoadgenError as error:
+        if not directory.corpus_index.exists():  # nothing was sent: leave nothing behind
+            shutil.rmtree(directory.path)
+            raise
+        _finish(directory, log, "failed", str(error))
+        raise type(error)(f"{error}; what was measured until then is in {directory.path}") from error
+    stopped = job.interrupt.is_set()
+    _finish(directory, log, *(("interrupted", "asked to stop") if stopped else ("complete", "")))
+
+
+def _finish(directory: RunDirectory, log: EventLog, ended: str, reason: str) -> None:
+    try:
+        finish.finish(directory, log, ended, reason)
+    except FleetError as error:
+        raise FleetError(finish.unsealed_advice(directory, error)) from error
+
+
+@asynccontextmanager
+async def _bench(job: Job, directory: RunDirectory, log: EventLog) -> AsyncIterator[Bench]:
+    plan = job.plan
+    log.event("run_started", utc_ns=clock.utc_ns())
+    rundir.write_atomically(directory.plan, plans.to_json(plan))
+    rundir.write_atomically(directory.environment, _pretty(environment.describe()))
+    async with contextlib.AsyncExitStack() as stack:
+        triton = await stack.enter_async_context(Triton(plan.endpoint))
+        await triton.wait_ready(plan.ready_timeout_s)
+        metadata = await triton.metadata()
+        target = await _describe_target(job, log, triton, metadata)
+        _write_corpus(job, directory, log, metadata)
+        bench: Bench | None = None
+
+        def on_report(news: Progress | Failed) -> None:
+            if bench is not None:
+                _hear(bench, news)
+
+        worker = await stack.enter_async_context(fleet.worker(on_report, directory.worker_errors))
+        poller = await stack.enter_async_context(_polling(job, log))
+        version = plan.endpoint.version or max(metadata.versions, key=_version_number, default="1")
+        bench = Bench(
+            plan, directory, log, job.observer, job.interrupt, triton, worker, target, version, background=poller
+        )
+        await worker.open(_opening(plan, directory))
+        yield bench
+
+
+async def _probe(bench: Bench) -> None:
+    """Send one request and look at the answer, before any load.
+
+    Raises:
+        TargetError: the model refuses it.
+    """
+    bench.phase = "first request"
+    probed = await bench.worker.probe()
+    bench.log.event("probe", **msgspec.to_builtins(probed))
+    if probed.outcome != "ok":
+        raise TargetError(
+            f"{bench.plan.endpoint.model}: the first request failed: {probed.outcome}: {probed.details}"
+        )
+    outputs = ", ".join(probed.outputs)
+    milliseconds = probed.service_ns / clock.NS_PER_MS
+    bench.observer.announce(f"first request: {milliseconds:.1f} ms, {probed.response_bytes} bytes: {outputs}")
+
+
+async def _points(bench: Bench) -> None:
+    rows: list[Row] = []
+    for point, load in enumerate(bench.plan.loads, start=1):
+        row = await measure_point(bench, point, load)
+        if row is not None:
+            rows.append(row)
+            seal.write_parquet(points.table(rows), bench.directory.points)
+            bench.observer.point_measured(row)
+        if bench.interrupt.is_set():
+            return
+        if row is not None and row["completed"] == 0 and row["failed"] > 0:
+            await bench.triton.wait_ready(RECOVERY_TIMEOUT_S)
+
+
+async def _describe_target(job: Job, log: EventLog, triton: Triton, metadata: ModelMetadata) -> Target:
+    server, config = await triton.server_metadata(), await triton.model_config()
+    log.event("server", server=server, config=config, metadata=asdict(metadata))
+    parameters = config.get("parameters")
+    known = parameters if isinstance(parameters, dict) else {}
+    notes = [note for key, note in SIMULATING_PARAMETERS.items() if key in known]
+    target = Target(
+        model=metadata.name,
+        server=" ".join([f"{server.get('name')} {server.get('version')}", *(f"({note})" for note in notes)]),
+        inputs=job.source.description,
+        simulated=bool(notes) or job.source.synthetic,
+        instances=kserve.instances(config),
+    )
+    log.event("target", target=asdict(target))
+    instances = f"{target.instances} instances" if target.instances else "instances not known"
+    job.observer.announce(f"target: {target.model} on {target.server} at {job.plan.endpoint.grpc}, {instances}")
+    return target
+
+
+def _write_corpus(job: Job, directory: RunDirectory, log: EventLog, metadata: ModelMetadata) -> None:
+    endpoint, source = job.plan.endpoint, job.source
+    requests = (
+        (event.label, event.cells, kserve.infer_request(endpoint.model, endpoint.version, event.tensors))
+        for event in source.events(metadata)
+    )
+    index = corpus.write(
+        directory.corpus, requests, source.description, source.provenance, synthetic=source.synthetic
+    )
+    rundir.write_atomically(directory.corpus_index, _pretty(index))
+    sizes = [body.size_bytes for body in index.bodies]
+    log.event("corpus", bodies=len(sizes), size_bytes=sum(sizes), sha256=index.sha256)
+    mean_mb = sum(sizes) / len(sizes) / 1e6
+    job.observer.announce(f"inputs: {source.description}; {len(sizes)} requests of {mean_mb:.3g} MB on average")
+
+
+@asynccontextmanager
+async def _polling(job: Job, log: EventLog) -> AsyncIterator[tuple[asyncio.Task[None], ...]]:
+    """Poll the metrics page while the context lasts; yields the task, or nothing if there is no page."""
+    url = job.plan.endpoint.metrics_url
+    if url is None:
+        yield ()
+        return
+
+    def on_warning(text: str) -> None:
+        log.event("warning", text=text)
+        job.observer.warn(text)
+
+    task = asyncio.create_task(Poller(url, job.plan.metrics_interval_ms, log.samples, on_warning).run())
+    try:
+        yield (task,)
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def _hear(bench: Bench, news: Progress | Failed) -> None:
+    match news:
+        case Progress():
+            bench.progress = news
+            bench.log.samples(_own_samples(news))
+            if news.point:
+                bench.observer.progress(bench.phase, news)
+        case Failed(at_ns, point, outcome, details):
+            bench.log.event("failure", at_ns, point=point, outcome=outcome, details=details)
+
+
+def _own_samples(news: Progress) -> list[Sample]:
+    figures = {
+        "process_resident_memory_bytes": news.resident_memory_bytes,
+        "process_cpu_seconds_total": news.cpu_s,
+        "in_flight": news.in_flight,
+    }
+    return [Sample(news.at_ns, OWN_SOURCE, metric, "{}", float(value)) for metric, value in figures.items()]
+
+
+def _opening(plan: Plan, directory: RunDirectory) -> Open:
+    return Open(
+        worker=0,
+        journal=str(directory.journal),
+        corpus=str(directory.corpus),
+        index=str(directory.corpus_index),
+        address=plan.endpoint.grpc,
+        deadline_ns=plan.deadline_ms * clock.NS_PER_MS,
+        seed=plan.seed,
+    )
+
+
+def _version_number(version: str) -> tuple[int, str]:
+    return (int(version), "") if version.isdigit() else (-1, version)
+
+
+def _pretty(content: object) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"

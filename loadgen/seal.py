@@ -1,0 +1,75 @@
+"""Journal and samples -> typed Parquet; the same code ends a run and rescues a crashed one."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from loadgen import journal
+from loadgen.errors import FleetError
+from loadgen.records import TIMES, Outcome, Rows
+from loadgen.rundir import RunDirectory, read_samples
+
+SAMPLES_SCHEMA = {
+    "at_ns": pl.Int64(),
+    "source": pl.String(),
+    "metric": pl.String(),
+    "labels": pl.String(),
+    "value": pl.Float64(),
+}
+
+
+def seal_rows(run: RunDirectory) -> int:
+    """Write the journal as Parquet, a file a segment; return how many rows there are.
+
+    Raises:
+        FleetError: the disk refuses it; the journal is untouched.
+    """
+    run.records.mkdir(exist_ok=True)
+    total = 0
+    for segment in journal.segments(run.journal):
+        rows = journal.read_segment(segment)
+        write_parquet(frame(rows), run.records / f"{segment.stem}.parquet")
+        total += len(rows)
+    return total
+
+
+def seal_samples(run: RunDirectory) -> int:
+    """Write the samples as Parquet; return how many there are.
+
+    Raises:
+        FleetError: the disk refuses it.
+    """
+    samples = read_samples(run.samples_log)
+    columns = {name: [getattr(sample, name) for sample in samples] for name in SAMPLES_SCHEMA}
+    write_parquet(pl.DataFrame(columns, schema=SAMPLES_SCHEMA), run.samples)
+    return len(samples)
+
+
+def frame(rows: Rows) -> pl.DataFrame:
+    """Return journal rows as the typed table of requests: names for outcomes, null for what never happened."""
+    names = [name for name in rows.dtype.names or () if name != "reserved"]
+    table = pl.DataFrame({name: np.ascontiguousarray(rows[name]) for name in names})
+    labels = {int(outcome): outcome.label for outcome in Outcome}
+    return table.with_columns(
+        pl.col("outcome").replace_strict(labels, return_dtype=pl.String()),
+        *(pl.when(pl.col(name) != 0).then(pl.col(name)).alias(name) for name in TIMES),
+    )
+
+
+def write_parquet(table: pl.DataFrame, path: Path) -> None:
+    """Write a table by rename, after reading it back with as many rows.
+
+    Raises:
+        FleetError: the disk refuses it.
+    """
+    draft = path.with_name(f".{path.name}.draft")
+    try:
+        table.write_parquet(draft)
+        written = pl.scan_parquet(draft).select(pl.len()).collect().item()
+        draft.replace(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        draft.unlink(missing_ok=True)
+        raise FleetError(f"{path}: cannot write: {error}") from error
+    if written != table.height:
+        raise FleetError(f"{path}: holds {written} rows of {table.height}; the journal is kept")

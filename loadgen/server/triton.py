@@ -1,0 +1,147 @@
+"""The server under test over gRPC: readiness, metadata, configuration, statistics. Never on the load's path."""
+
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+from tritonclient.grpc import service_pb2
+
+from loadgen import clock
+from loadgen.errors import TargetError
+from loadgen.kserve import SERVICE, ModelMetadata, Statistics, as_json, model_metadata, statistics
+from loadgen.plan import Endpoint
+
+CHANNEL_OPTIONS = (
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.use_local_subchannel_pool", 1),
+)
+"""No size limit either way (events pass gRPC's 4 MB default), and no connection shared with other channels."""
+
+RPC_TIMEOUT_S = 10.0
+POLL_NS = 100 * clock.NS_PER_MS
+HTTP_HINT = "is this the HTTP or metrics port? gRPC is usually 8001"
+NOT_HTTP2_SIGNS = ("Failed parsing HTTP/2", "http1.x", "HTTP/1")
+"""Words in gRPC's details when the peer answers with something that is not HTTP/2."""
+
+
+Reply = TypeVar("Reply", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why the server cannot be used now; `final` when waiting cannot change it."""
+
+    text: str
+    final: bool
+
+
+class Triton:
+    """One gRPC channel to the server for everything but inference; use as `async with Triton(endpoint)`."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self._channel = grpc.aio.insecure_channel(endpoint.grpc, options=CHANNEL_OPTIONS)
+
+    async def __aenter__(self) -> Self:
+        """Return itself; the channel connects at the first call."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the channel."""
+        await self._channel.close()
+
+    async def wait_ready(self, timeout_s: float) -> None:
+        """Wait until the server and the model are ready.
+
+        Raises:
+            TargetError: not so within `timeout_s` seconds, at once where waiting cannot help (a port that does
+                not speak gRPC, a model the server does not know).
+        """
+        deadline_ns = clock.now_ns() + int(timeout_s * clock.NS_PER_S)
+        while (refusal := await self._refusal()) is not None:
+            if refusal.final or clock.now_ns() >= deadline_ns:
+                raise TargetError(refusal.text)
+            await clock.sleep_ns(POLL_NS)
+
+    async def metadata(self) -> ModelMetadata:
+        """Return the model's signature and versions."""
+        request = service_pb2.ModelMetadataRequest(name=self.endpoint.model, version=self.endpoint.version)
+        return model_metadata(await self._call("ModelMetadata", request, service_pb2.ModelMetadataResponse))
+
+    async def model_config(self) -> dict[str, object]:
+        """Return the model's configuration as the server completed it, as JSON-ready data."""
+        request = service_pb2.ModelConfigRequest(name=self.endpoint.model, version=self.endpoint.version)
+        reply = await self._call("ModelConfig", request, service_pb2.ModelConfigResponse)
+        return as_json(reply.config)
+
+    async def server_metadata(self) -> dict[str, object]:
+        """Return the server's name, version and extensions."""
+        request = service_pb2.ServerMetadataRequest()
+        return as_json(await self._call("ServerMetadata", request, service_pb2.ServerMetadataResponse))
+
+    async def statistics(self, version: str) -> Statistics | None:
+        """Return the cumulative counters of one version now, or None if the server keeps none for it."""
+        request = service_pb2.ModelStatisticsRequest(name=self.endpoint.model, version=version)
+        asked_ns = clock.now_ns()
+        reply = await self._call("ModelStatistics", request, service_pb2.ModelStatisticsResponse)
+        read_ns = clock.now_ns()
+        entries = [entry for entry in reply.model_stats if entry.version == version]
+        return statistics(entries[0], asked_ns, read_ns) if entries else None
+
+    async def _refusal(self) -> Refusal | None:
+        where, model = self.endpoint.grpc, self.endpoint.model
+        try:
+            server = await self._rpc("ServerReady", service_pb2.ServerReadyRequest(), service_pb2.ServerReadyResponse)
+            if not server.ready:
+                return Refusal(f"{where}: the server is up but not ready; see its log", final=False)
+            request = service_pb2.ModelReadyRequest(name=model, version=self.endpoint.version)
+            if (await self._rpc("ModelReady", request, service_pb2.ModelReadyResponse)).ready:
+                return None
+            return await self._why_model_not_ready()
+        except grpc.aio.AioRpcError as error:
+            return connection_refusal(where, error)
+
+    async def _why_model_not_ready(self) -> Refusal:
+        where, model = self.endpoint.grpc, self.endpoint.model
+        request = service_pb2.ModelMetadataRequest(name=model, version=self.endpoint.version)
+        try:
+            await self._rpc("ModelMetadata", request, service_pb2.ModelMetadataResponse)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.NOT_FOUND or "unknown model" in (error.details() or ""):
+                return Refusal(
+                    f"{where}: no model {model} on this server ({error.details()}); check -m and -x",
+                    final=True,
+                )
+        return Refusal(f"{where}: model {model} is loaded but not ready; see the server's log", final=False)
+
+    async def _call(self, method: str, request: Message, reply: type[Reply]) -> Reply:
+        try:
+            return await self._rpc(method, request, reply)
+        except grpc.aio.AioRpcError as error:
+            raise TargetError(f"{self.endpoint.grpc}: {method}: {error.code().name}: {error.details()}") from error
+
+    async def _rpc(self, method: str, request: Message, reply: type[Reply]) -> Reply:
+        call = self._channel.unary_unary(
+            SERVICE + method,
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=reply.FromString,
+        )
+        answer: Reply = await call(request, timeout=RPC_TIMEOUT_S)
+        return answer
+
+
+def connection_refusal(where: str, error: grpc.aio.AioRpcError) -> Refusal:
+    """Say why a server did not answer a readiness call, and whether waiting can help."""
+    details = (error.details() or "").removeprefix("failed to connect to all addresses; last error: ")
+    if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+        return Refusal(f"{where}: speaks gRPC, but is no KServe v2 server ({details})", final=True)
+    if "resolving" in details or "DNS" in details:
+        return Refusal(f"{where}: no such host ({details}); check -u", final=True)
+    if any(sign in details for sign in NOT_HTTP2_SIGNS):
+        return Refusal(f"{where}: does not speak gRPC: {HTTP_HINT} ({details})", final=True)
+    return Refusal(f"{where}: no server answers ({error.code().name}: {details}); check -u, or start it", final=False)

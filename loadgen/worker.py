@@ -1,0 +1,152 @@
+"""One process that drives load: event loop, transport, journal; started as `python -m loadgen.worker`.
+
+It takes orders on stdin and reports on stdout, a JSON line each. The end of stdin means that the run is gone: it
+leaves at once, and its rows are in the journal. Ctrl-C is the run's to hear, so it is ignored here.
+"""
+
+import asyncio
+import gc
+import os
+import signal
+import sys
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from loadgen import clock, corpus, kserve
+from loadgen.commands import (
+    Broken,
+    Drained,
+    Failed,
+    Open,
+    Opened,
+    Order,
+    Probe,
+    Probed,
+    Progress,
+    Report,
+    Start,
+    Stop,
+)
+from loadgen.drive import ClosedLoopDrive
+from loadgen.journal import Journal
+from loadgen.records import PROBE_POINT, Outcome, Reply
+from loadgen.transport import Transport
+from loadgen.transport.grpcaio import GrpcAioTransport
+
+PROGRESS_NS = 200 * clock.NS_PER_MS
+LINE_LIMIT_BYTES = 1 << 20
+DETAILS_LIMIT = 300
+
+
+def report(line: Report) -> None:
+    """Send one report to the run."""
+    sys.stdout.buffer.write(msgspec.json.encode(line) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+class Worker:
+    """Carries out the orders of one run, one point at a time."""
+
+    def __init__(self, opening: Open, journal: Journal, transport: Transport) -> None:
+        index = msgspec.json.decode(Path(opening.index).read_bytes(), type=corpus.Index)
+        bodies = corpus.load(Path(opening.corpus), index)
+        order = corpus.passes(len(bodies), opening.seed)
+        self._drive = ClosedLoopDrive(transport, journal, bodies, order, opening.deadline_ns, self._on_failure)
+        self._transport, self._journal, self._bodies = transport, journal, bodies
+        self._deadline_ns = opening.deadline_ns
+        self._process = psutil.Process()
+        self._point = PROBE_POINT
+        self._failures_told: set[tuple[int, Outcome, str]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def obey(self, order: Order) -> None:
+        """Carry out one order; what takes time goes on as a task."""
+        match order:
+            case Probe():
+                self._probe()
+            case Start(point, concurrency):
+                self._point = point
+                gc.collect()
+                gc.freeze()  # what exists now lives as long as the process: the collector need not walk it again
+                self._drive.start(point, concurrency)
+            case Stop():
+                self._drive.stop()
+                self._spawn_drain()
+
+    async def tell_progress(self) -> None:
+        """Report the counts of the current point, over and over."""
+        while True:
+            counts, usage = self._drive.counts, self._process.cpu_times()
+            memory_bytes = self._process.memory_info().rss
+            cpu_s = usage.user + usage.system
+            count = (counts.completed, counts.failed, counts.in_flight)
+            report(Progress(clock.now_ns(), self._point, *count, memory_bytes, cpu_s))
+            if self._drive.broken is not None:
+                report(Broken(str(self._drive.broken)))
+                return
+            await clock.sleep_ns(PROGRESS_NS)
+
+    def _spawn_drain(self) -> None:
+        task = asyncio.get_running_loop().create_task(self._drain())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _drain(self) -> None:
+        await self._drive.drained()
+        report(Drained(self._point))
+
+    def _probe(self) -> None:
+        sent_ns = clock.now_ns()
+        row = self._journal.born(PROBE_POINT, 0, sent_ns, sent_ns, len(self._bodies[0]))
+
+        def on_reply(reply: Reply) -> None:
+            self._journal.ended(row, reply)
+            outputs = kserve.infer_outputs(reply.response) if reply.outcome is Outcome.OK else ()
+            words = tuple(map(str, outputs))
+            details = reply.details[:DETAILS_LIMIT]
+            service_ns = reply.done_ns - sent_ns
+            report(Probed(reply.outcome.label, details, service_ns, len(reply.response), words))
+
+        self._transport.send(self._bodies[0], self._deadline_ns, on_reply)
+
+    def _on_failure(self, reply: Reply) -> None:
+        kind = (self._point, reply.outcome, reply.details[:DETAILS_LIMIT])
+        if kind not in self._failures_told:
+            self._failures_told.add(kind)
+            report(Failed(reply.done_ns, self._point, reply.outcome.label, kind[2]))
+
+
+async def orders() -> asyncio.StreamReader:
+    """Return stdin as a stream of order lines."""
+    reader = asyncio.StreamReader(limit=LINE_LIMIT_BYTES)
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    return reader
+
+
+async def serve() -> None:
+    """Obey orders until stdin ends."""
+    reader = await orders()
+    opening = msgspec.json.decode(await reader.readline(), type=Open)
+    transport = GrpcAioTransport(opening.address)
+    with Journal(Path(opening.journal), opening.worker) as journal:
+        worker = Worker(opening, journal, transport)
+        report(Opened(os.getpid()))
+        progress = asyncio.create_task(worker.tell_progress())
+        while line := await reader.readline():
+            worker.obey(msgspec.json.decode(line, type=Order))
+        progress.cancel()
+        await transport.close()
+
+
+def main() -> None:
+    """Run one worker process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    asyncio.run(serve())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""The closed loop, in virtual time: what it holds in flight, when it sends, how it ends."""
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import VirtualTime
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loadgen import clock, corpus, journal, measure
+from loadgen.clock import NS_PER_MS
+from loadgen.drive import REST_MAX_NS, REST_MIN_NS, ClosedLoopDrive
+from loadgen.journal import Journal
+from loadgen.records import Outcome, Reply, Rows
+from loadgen.transport.null import NullTransport
+
+BODIES = [b"a" * 10, b"b" * 20, b"c" * 30]
+
+
+class Bench:
+    """A drive over a null transport, its journal and the failures it told of."""
+
+    def __init__(
+        self,
+        folder: Path,
+        time: VirtualTime,
+        service_ns: Callable[[int], int],
+        outcome: Callable[[int], Outcome] = lambda _: Outcome.OK,
+    ) -> None:
+        self.folder, self.failures = folder, list[Reply]()
+        self.transport = NullTransport(time.now_ns, service_ns, outcome)
+        self.journal = Journal(folder, worker=0, segment_rows=64)
+        order = corpus.passes(len(BODIES), seed=0)
+        self.drive = ClosedLoopDrive(
+            self.transport, self.journal, BODIES, order, 10**9, self.failures.append, time.now_ns
+        )
+
+    async def point(self, number: int, concurrency: int, length_ms: int) -> None:
+        """Load for a while, stop, drain."""
+        self.drive.start(number, concurrency)
+        await clock.sleep_ns(length_ms * NS_PER_MS)
+        self.drive.stop()
+        await self.drive.drained()
+
+    def rows(self, point: int = 1) -> Rows:
+        """Return the rows of a point."""
+        return journal.read_point(self.folder, point)
+
+
+@pytest.mark.parametrize("concurrency", [1, 2, 7])
+def test_every_slot_is_refilled_in_the_same_turn(tmp_path: Path, virtual_time: VirtualTime, concurrency: int) -> None:
+    """A closed loop over a constant server sends N requests every service time, to the nanosecond."""
+    bench = Bench(tmp_path, virtual_time, lambda _: 20 * NS_PER_MS)
+    virtual_time.run(bench.point(1, concurrency, length_ms=990))
+    rows = bench.rows()
+    assert len(rows) == concurrency * 50
+    assert set(rows["outcome"]) == {Outcome.OK}
+    assert (rows["done_ns"] - rows["sent_ns"] == 20 * NS_PER_MS).all()
+    assert (rows["sent_ns"] == rows["due_ns"]).all()
+    window = measure.Window(int(rows["sent_ns"].min()), int(rows["done_ns"].max()))
+    assert measure.in_flight_mean(rows, window) == concurrency
+
+
+@settings(max_examples=30, deadline=None)
+@given(services=st.lists(st.integers(1, 50), min_size=1, max_size=20), concurrency=st.integers(1, 9))
+def test_in_flight_is_never_more_nor_less(
+    tmp_path_factory: pytest.TempPathFactory, services: list[int], concurrency: int
+) -> None:
+    """Whatever the service times, N requests are in flight at every moment until the stop."""
+    time = VirtualTime()
+    folder = tmp_path_factory.mktemp("journal")
+    bench = Bench(folder, time, lambda k: services[k % len(services)] * NS_PER_MS)
+
+    async def main() -> None:
+        bench.drive.start(1, concurrency)
+        for _ in range(100):
+            await clock.sleep_ns(NS_PER_MS)
+            assert bench.transport.in_flight == bench.drive.counts.in_flight == concurrency
+        bench.drive.stop()
+        await bench.drive.drained()
+
+    time.run(main())
+    assert bench.transport.in_flight == 0
+    assert (bench.rows()["outcome"] == Outcome.OK).all()
+
+
+def test_concurrency_goes_up_and_down_between_points(tmp_path: Path, virtual_time: VirtualTime) -> None:
+    """Each point holds its own number of slots, also a smaller one after a larger one."""
+    bench = Bench(tmp_path, virtual_time, lambda _: 10 * NS_PER_MS)
+
+    async def main() -> None:
+        for number, concurrency in enumerate((2, 8, 1), start=1):
+            await bench.point(number, concurrency, length_ms=95)
+
+    virtual_time.run(main())
+    assert [len(bench.rows(point)) for point in (1, 2, 3)] == [20, 80, 10]
+
+
+def test_failures_are_rows_and_slow_the_loop_down(tmp_path: Path, virtual_time: VirtualTime) -> None:
+    """A dead server is asked again after 10, 20, 40 ... ms, at most once a second; each try is a row."""
+    bench = Bench(tmp_path, virtual_time, lambda _: 0, lambda _: Outcome.GRPC_UNAVAILABLE)
+    virtual_time.run(bench.point(1, 1, length_ms=5000))
+    rows = bench.rows()
+    gaps = [int(gap) for gap in rows["due_ns"][1:] - rows["done_ns"][:-1]]
+    assert gaps == [min(REST_MAX_NS, REST_MIN_NS << k) for k in range(len(gaps))]
+    assert len(rows) == len(bench.failures) == bench.drive.counts.failed == 11
+    assert set(rows["outcome"]) == {Outcome.GRPC_UNAVAILABLE}
+
+
+def test_one_failure_among_answers_costs_one_rest(tmp_path: Path, virtual_time: VirtualTime) -> None:
+    """An answer ends the slowing down: isolated failures never add up."""
+    bench = Bench(
+        tmp_path,
+        virtual_time,
+        lambda _: NS_PER_MS,
+        lambda k: Outcome.GRPC_INTERNAL if k % 10 == 0 else Outcome.OK,
+    )
+    virtual_time.run(bench.point(1, 1, length_ms=1000))
+    rows = bench.rows()
+    rests = (rows["due_ns"][1:] - rows["done_ns"][:-1])[rows["outcome"][:-1] == Outcome.GRPC_INTERNAL]
+    assert set(rests) == {REST_MIN_NS}
+
+
+def test_stop_while_a_slot_rests_drains_at_once(tmp_path: Path, virtual_time: VirtualTime) -> None:
+    """Stopping does not wait for slots that rest after a failure."""
+    bench = Bench(tmp_path, virtual_time, lambda _: 0, lambda _: Outcome.GRPC_UNAVAILABLE)
+    virtual_time.run(bench.point(1, 3, length_ms=1))
+    assert virtual_time.now_ns() < 1_010 * NS_PER_MS
+
+
+def test_every_body_is_used_equally(tmp_path: Path, virtual_time: VirtualTime) -> None:
+    """Each pass over the corpus sends every body once."""
+    bench = Bench(tmp_path, virtual_time, lambda _: NS_PER_MS)
+    virtual_time.run(bench.point(1, 1, length_ms=299))
+    assert Counter(map(int, bench.rows()["body"])) == {0: 100, 1: 100, 2: 100}
+
+
+def test_a_full_disk_stops_the_loop_and_keeps_the_rows(
+    tmp_path: Path, virtual_time: VirtualTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When no further row can be kept nothing more is sent, and what was in flight still ends as a row."""
+    bench = Bench(tmp_path, virtual_time, lambda _: NS_PER_MS)
+
+    def full(_descriptor: int, _size_bytes: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(journal, "_allocate", full)
+    virtual_time.run(bench.point(1, 4, length_ms=100))
+    assert bench.drive.broken is not None
+    assert "No space left" in str(bench.drive.broken)
+    assert len(bench.rows()) == 64
+    assert set(bench.rows()["outcome"]) == {Outcome.OK}

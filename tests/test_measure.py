@@ -1,0 +1,95 @@
+"""Rows and windows to numbers, against figures worked out by hand and by brute force."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadgen import measure
+from loadgen.kserve import Statistics
+from loadgen.measure import Window
+from loadgen.records import ROW, Outcome, Rows
+
+
+def rows_of(*facts: tuple[int, int, int, Outcome]) -> Rows:
+    """Return rows from (due, sent, done, outcome)."""
+    rows = np.zeros(len(facts), dtype=ROW)
+    for row, (due_ns, sent_ns, done_ns, outcome) in zip(rows, facts, strict=True):
+        row["due_ns"], row["sent_ns"], row["done_ns"], row["outcome"] = due_ns, sent_ns, done_ns, outcome
+    return rows
+
+
+def reading(at_ns: int, success: int, stage_ns: int) -> Statistics:
+    """Return counters of `success` requests of `stage_ns` in each stage."""
+    total_ns = success * stage_ns
+    return Statistics(
+        at_ns, at_ns, "1", success, success, success, 5 * total_ns, 0, 0, total_ns, total_ns, total_ns, total_ns
+    )
+
+
+def test_the_window_is_a_filter_on_when_requests_ended() -> None:
+    """What ended inside counts, wherever it began; the end of the window is outside."""
+    rows = rows_of(
+        (1, 1, 99, Outcome.OK),
+        (50, 60, 100, Outcome.OK),
+        (110, 120, 199, Outcome.OK),
+        (150, 150, 160, Outcome.GRPC_INTERNAL),
+        (150, 150, 200, Outcome.OK),
+        (190, 190, 0, Outcome.OPEN_AT_END),
+    )
+    seen = measure.measure(rows, Window(100, 200))
+    assert (seen.completed, seen.failed) == (2, 1)
+    assert seen.throughput_per_s == 2e9 / 100
+    assert seen.service is not None
+    assert seen.response is not None
+    assert (seen.service.min_ns, seen.service.max_ns, seen.service.mean_ns) == (40, 79, 59.5)
+    assert (seen.response.min_ns, seen.response.max_ns) == (50, 89)
+    assert seen.send_lag_p99_ns == 10
+
+
+def test_nothing_completed_is_missing_not_zero() -> None:
+    """A window without a completed request has a throughput of 0 and no latency at all."""
+    seen = measure.measure(rows_of((1, 1, 50, Outcome.TIMEOUT)), Window(0, 100))
+    assert (seen.completed, seen.failed, seen.throughput_per_s) == (0, 1, 0)
+    assert seen.service is None
+    assert seen.response is None
+
+
+@given(st.lists(st.integers(1, 10**12), min_size=1, max_size=300), st.sampled_from([50, 90, 95, 99]))
+def test_percentile_is_perf_analyzers(values: list[int], percent: int) -> None:
+    """Nearest rank by floor(p/100 (n-1) + 1/2), computed here in exact integers."""
+    ordered = sorted(values)
+    index = (percent * (len(values) - 1) * 2 + 100) // 200
+    assert measure.percentile(np.array(ordered), percent) == ordered[index]
+
+
+@given(st.lists(st.tuples(st.integers(1, 200), st.integers(0, 200)), max_size=30), st.integers(1, 199))
+def test_in_flight_mean_is_the_time_average(spans: list[tuple[int, int]], start_ns: int) -> None:
+    """It equals counting, at every nanosecond of the window, the requests that are out."""
+    rows = rows_of(*((sent, sent, sent + length, Outcome.OK) for sent, length in spans))
+    window = Window(start_ns, 200)
+    counted = sum(sent <= now < sent + length for now in range(start_ns, 200) for sent, length in spans)
+    assert measure.in_flight_mean(rows, window) == pytest.approx(counted / window.length_ns)
+
+
+def test_open_requests_are_in_flight_to_the_end() -> None:
+    """A request that was never answered counts until the window closes."""
+    rows = rows_of((50, 50, 0, Outcome.OPEN_AT_END))
+    assert measure.in_flight_mean(rows, Window(0, 100)) == 0.5
+
+
+def test_stages_are_means_over_the_window() -> None:
+    """Stage times are differences over the requests between two readings; busy is compute over instance time."""
+    stages = measure.stages(reading(1000, 10, 5), reading(2000, 30, 10), instances=2)
+    assert stages is not None
+    assert stages.success == 20
+    assert stages.queue_ns == stages.compute_infer_ns == (300 - 50) / 20
+    assert stages.busy == 3 * 250 / (2 * 1000)
+
+
+def test_no_success_between_readings_gives_no_stages() -> None:
+    """Without a request there is no mean; and unknown instances leave busy unknown."""
+    assert measure.stages(reading(1, 10, 5), reading(2, 10, 5), instances=2) is None
+    stages = measure.stages(reading(1, 10, 5), reading(2, 11, 5), instances=None)
+    assert stages is not None
+    assert stages.busy is None
