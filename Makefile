@@ -20,7 +20,6 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/memory.py
-	$(BIN)/python benchmarks/overhead.py
 
 clean:
 	rm -rf $(VENV) runs dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -9,11 +9,10 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import analysis.perf_analyzer
-import analysis.report
-from analysis.runs import Run
+from analysis.perf_analyzer import write_csv
+from analysis.report import write_report
+from analysis.runs import Run, open_run
 from inputs.source import open_source
-
 from loadgen.errors import PlanError
 from loadgen.plan import Cells, ClosedLoop, Endpoint, InputData, PerfJson, Plan, Synthetic, checked, concurrency_range
 from loadgen.progress import Observer, Quiet
@@ -111,9 +110,9 @@ async def carry_out(plan: Plan, root: Path, observer: Observer) -> Run:
 
 def write_outputs(directory: RunDirectory) -> Run:
     """Write `points.csv` and `report.html` of a sealed run."""
-    sealed = Run.open(directory.path)
-    analysis.perf_analyzer.write_csv(sealed, directory.points_csv)
-    analysis.report.write_report(sealed, directory.report)
+    sealed = open_run(directory.path)
+    write_csv(sealed, directory.points_csv)
+    write_report(directory.path, directory.report)
     return sealed
 
 

@@ -16,8 +16,8 @@ from loadgen.plan import Plan, Synthetic
 from loadgen.progress import JsonLines, LiveTable, Observer, PlainLines, Quiet
 
 INTERRUPTED = 130
-EXIT_CODES = """Exit codes: 0 done; 1 a bug of ours; 2 a wrong option, plan or input; 3 the server is absent, not ready
-or refuses; 4 the worker or the disk failed; 130 stopped by Ctrl-C or SIGTERM (what was measured is sealed)."""
+EXIT_CODES = """Exit codes: 0 done; 1 a bug of ours; 2 a wrong option, plan or input; 3 the server is absent, not
+ready or refuses; 4 the worker or the disk failed; 130 stopped by Ctrl-C or SIGTERM (what was measured is sealed)."""
 
 app = typer.Typer(
     help=f"Load generator for NVIDIA Triton.\n\n{EXIT_CODES}",

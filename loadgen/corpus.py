@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from loadgen import atomic
 from loadgen.errors import PlanError
 
 
@@ -53,7 +54,7 @@ def write(
                 bodies.append(Body(label, cells, offset, len(message)))
                 offset += len(message)
     except OSError as error:
-        raise PlanError(f"{path}: cannot write the requests ({offset} bytes so far): {error.strerror}") from error
+        raise atomic.refusal(path, error) from error
     if not bodies:
         raise PlanError(f"{source}: holds no event; nothing to send")
     return Index(source, synthetic, provenance, digest.hexdigest(), tuple(bodies))

@@ -6,10 +6,10 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from loadgen import environment, journal, points, seal
+from loadgen import atomic, environment, journal, points, seal
 from loadgen.errors import LoadgenError, PlanError
 from loadgen.records import Rows
-from loadgen.rundir import EventLog, Manifest, RunDirectory, is_alive, read_log, write_atomically
+from loadgen.rundir import EventLog, Manifest, RunDirectory, is_alive, read_log
 
 
 def finish(run: RunDirectory, log: EventLog, ended: str, reason: str) -> Manifest:
@@ -36,7 +36,7 @@ def finish(run: RunDirectory, log: EventLog, ended: str, reason: str) -> Manifes
         samples=seal.seal_samples(run),
         loadgen_version=environment.version(),
     )
-    write_atomically(run.manifest, msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+    atomic.write(run.manifest, msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
     _drop_replaced(run)
     return manifest
 

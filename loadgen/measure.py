@@ -73,7 +73,7 @@ def measure(rows: Rows, window: Window) -> Measurement:
 
     Throughput = completions in the window / its length; service time = done - sent; response time = done - due.
     """
-    ended = rows[(rows["done_ns"] >= window.start_ns) & (rows["done_ns"] < window.end_ns)]
+    ended = ended_in(rows, window)
     good = ended[ended["outcome"] == Outcome.OK]
     sent = ended[ended["sent_ns"] > 0]
     return Measurement(
@@ -86,6 +86,11 @@ def measure(rows: Rows, window: Window) -> Measurement:
         send_lag_p99_ns=percentile(np.sort(sent["sent_ns"] - sent["due_ns"]), 99) if len(sent) else None,
         in_flight_mean=in_flight_mean(rows, window),
     )
+
+
+def ended_in(rows: Rows, window: Window) -> Rows:
+    """Return the rows whose request ended inside the window, well or not."""
+    return np.asarray(rows[(rows["done_ns"] >= window.start_ns) & (rows["done_ns"] < window.end_ns)])
 
 
 def spread(durations_ns: npt.NDArray[np.int64]) -> Spread | None:

@@ -120,7 +120,8 @@ def point_row(log: PointLog, rows: Rows, target: Target) -> Row:
     row |= _spread_columns("service", SERVICE_COLUMNS, measurement.service)
     row |= _spread_columns("response", RESPONSE_COLUMNS, measurement.response)
     row |= _stage_columns(stages, measurement)
-    row["verdict"], row["reason"] = verdict(row, rows, interrupted=log.interrupted)
+    ended = measure.ended_in(rows, log.window)
+    row["verdict"], row["reason"] = verdict(row, ended, interrupted=log.interrupted)
     return row
 
 
@@ -129,18 +130,20 @@ def table(rows: Iterable[Row]) -> pl.DataFrame:
     return pl.DataFrame(list(rows), schema=SCHEMA)
 
 
-def verdict(row: Row, rows: Rows, *, interrupted: bool) -> tuple[str, str]:
-    """Judge a point and say why; the first thing that is wrong names it, `measured` means that nothing was."""
-    ended = row["completed"] + row["failed"]
-    if row["failed"] > FAILED_SHARE_LIMIT * ended:
-        return "failing", f"{row['failed']} of {ended} requests failed: {failure_words(rows)}"
+def verdict(row: Row, ended: Rows, *, interrupted: bool) -> tuple[str, str]:
+    """Judge a point from its row and what ended in its window, and say why.
+
+    The first thing that is wrong names the verdict; `measured` means that nothing was.
+    """
+    if row["failed"] > FAILED_SHARE_LIMIT * len(ended):
+        return "failing", f"{row['failed']} of {len(ended)} requests failed: {failure_words(ended)}"
     counted = row["point_server_success"]
     if counted is not None and counted != row["point_ok"]:
         cause = "other clients?" if counted > row["point_ok"] else "behind a load balancer?"
         return "server_disagrees", f"the server counts {counted} successes, the client {row['point_ok']}: {cause}"
     if row["in_flight_mean"] < IN_FLIGHT_SHARE_LIMIT * row["concurrency"]:
         return "client_limited", f"{row['in_flight_mean']:.3g} requests in flight of {row['concurrency']} asked"
-    return "measured", _remarks(row, rows, interrupted=interrupted)
+    return "measured", _remarks(row, ended, interrupted=interrupted)
 
 
 def failure_words(rows: Rows) -> str:
@@ -218,14 +221,14 @@ def _stage_columns(stages: Stages | None, measurement: Measurement) -> Row:
     }
 
 
-def _remarks(row: Row, rows: Rows, *, interrupted: bool) -> str:
+def _remarks(row: Row, ended: Rows, *, interrupted: bool) -> str:
     remarks = []
     if interrupted:
         remarks.append("interrupted: the window was cut short")
     if row["completed"] < FEW_REQUESTS:
         remarks.append(f"only {row['completed']} requests completed in the window: lengthen it with -p")
     if row["failed"]:
-        remarks.append(f"{row['failed']} requests failed: {failure_words(rows)}")
+        remarks.append(f"{row['failed']} requests failed: {failure_words(ended)}")
     if row["point_server_success"] is None:
         remarks.append("the server's own counts are not known")
     return "; ".join(remarks) or "every answer accounted for; steadiness is not judged"

@@ -11,10 +11,10 @@ from typing import Protocol
 
 import msgspec
 
-from loadgen import clock, corpus, environment, finish, fleet, kserve, points, rundir, seal
+from loadgen import atomic, clock, corpus, environment, finish, fleet, kserve, points, rundir, seal
 from loadgen import plan as plans
 from loadgen.commands import Failed, Open, Progress
-from loadgen.errors import FleetError, LoadgenError, TargetError
+from loadgen.errors import LoadgenError, TargetError
 from loadgen.kserve import InputEvent, ModelMetadata
 from loadgen.plan import Plan
 from loadgen.point import Bench, measure_point
@@ -94,16 +94,16 @@ async def _carry_out(job: Job, directory: RunDirectory, log: EventLog) -> None:
 def _finish(directory: RunDirectory, log: EventLog, ended: str, reason: str) -> None:
     try:
         finish.finish(directory, log, ended, reason)
-    except FleetError as error:
-        raise FleetError(finish.unsealed_advice(directory, error)) from error
+    except LoadgenError as error:
+        raise type(error)(finish.unsealed_advice(directory, error)) from error
 
 
 @asynccontextmanager
 async def _bench(job: Job, directory: RunDirectory, log: EventLog) -> AsyncIterator[Bench]:
     plan = job.plan
     log.event("run_started", utc_ns=clock.utc_ns())
-    rundir.write_atomically(directory.plan, plans.to_json(plan))
-    rundir.write_atomically(directory.environment, _pretty(environment.describe()))
+    atomic.write(directory.plan, plans.to_json(plan))
+    atomic.write(directory.environment, _pretty(environment.describe()))
     async with contextlib.AsyncExitStack() as stack:
         triton = await stack.enter_async_context(Triton(plan.endpoint))
         await triton.wait_ready(plan.ready_timeout_s)
@@ -186,7 +186,7 @@ def _write_corpus(job: Job, directory: RunDirectory, log: EventLog, metadata: Mo
     index = corpus.write(
         directory.corpus, requests, source.description, source.provenance, synthetic=source.synthetic
     )
-    rundir.write_atomically(directory.corpus_index, _pretty(index))
+    atomic.write(directory.corpus_index, _pretty(index))
     sizes = [body.size_bytes for body in index.bodies]
     log.event("corpus", bodies=len(sizes), size_bytes=sum(sizes), sha256=index.sha256)
     mean_mb = sum(sizes) / len(sizes) / 1e6

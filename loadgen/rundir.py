@@ -2,7 +2,6 @@
 
 import fcntl
 import json
-import os
 import re
 import time
 from collections.abc import Iterable
@@ -12,8 +11,8 @@ from typing import IO, Any
 
 import msgspec
 
-from loadgen import clock
-from loadgen.errors import FleetError, PlanError
+from loadgen import atomic, clock
+from loadgen.errors import PlanError
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -143,24 +142,6 @@ def create(root: Path, name: str) -> RunDirectory:
             return RunDirectory(path)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole, on the disk, or not at all.
-
-    Raises:
-        FleetError: the disk refuses it.
-    """
-    draft = path.with_name(f".{path.name}.draft")
-    try:
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise FleetError(f"{path}: cannot write: {error.strerror}") from error
-
-
 class EventLog:
     """Appends events and samples to a run's JSON-lines files, each line flushed as it is written."""
 
@@ -198,14 +179,14 @@ class EventLog:
         try:
             return path.open("ab", buffering=0)
         except OSError as error:
-            raise FleetError(f"{path}: cannot write: {error.strerror}") from error
+            raise atomic.refusal(path, error) from error
 
     @staticmethod
     def _append(file: IO[bytes], lines: bytes, path: Path) -> None:
         try:
             file.write(lines)
         except OSError as error:
-            raise FleetError(f"{path}: cannot write: {error.strerror}; free some space") from error
+            raise atomic.refusal(path, error) from error
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

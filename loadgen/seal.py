@@ -1,11 +1,12 @@
 """Journal and samples -> typed Parquet; the same code ends a run and rescues a crashed one."""
 
+import io
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from loadgen import journal
+from loadgen import atomic, journal
 from loadgen.errors import FleetError
 from loadgen.records import TIMES, Outcome, Rows
 from loadgen.rundir import RunDirectory, read_samples
@@ -58,18 +59,14 @@ def frame(rows: Rows) -> pl.DataFrame:
 
 
 def write_parquet(table: pl.DataFrame, path: Path) -> None:
-    """Write a table by rename, after reading it back with as many rows.
+    """Write a table whole, and read it back to be sure that it has all its rows.
 
     Raises:
         FleetError: the disk refuses it.
     """
-    draft = path.with_name(f".{path.name}.draft")
-    try:
-        table.write_parquet(draft)
-        written = pl.scan_parquet(draft).select(pl.len()).collect().item()
-        draft.replace(path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        draft.unlink(missing_ok=True)
-        raise FleetError(f"{path}: cannot write: {error}") from error
+    content = io.BytesIO()
+    table.write_parquet(content)
+    atomic.write(path, content.getvalue())
+    written = pl.scan_parquet(path).select(pl.len()).collect().item()
     if written != table.height:
         raise FleetError(f"{path}: holds {written} rows of {table.height}; the journal is kept")

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import pytest
 
+from loadgen.server import embedded
+
 T = TypeVar("T")
 
 
@@ -63,3 +65,11 @@ def field_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no files from the field here (set LOADGEN_FIELD_DATA to their folder)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def triton() -> embedded.Installation:
+    """Return the real Triton, unpacked once into the user's cache; skip only where it cannot run."""
+    if (reason := embedded.unavailable_reason()) is not None:
+        pytest.skip(reason)
+    return embedded.install()

@@ -65,6 +65,12 @@ def test_any_label_and_value_comes_through(values: dict[str, float], extra: str)
     assert figures(samples, "nv_gpu_utilization", "gpu_uuid") == values
 
 
+def test_names_are_those_of_the_page() -> None:
+    """A counter keeps the name it has on the page, with or without _total."""
+    page = "# TYPE nv_inference_count counter\nnv_inference_count 1\n# TYPE cpu_total counter\ncpu_total 2\n"
+    assert {sample.metric for sample in parse_page(page, 0)} == {"nv_inference_count", "cpu_total"}
+
+
 def test_not_a_number_is_missing() -> None:
     """NaN and infinities are no figures: they are left out, not turned into something else."""
     samples = parse_page("a NaN\nb +Inf\nc 1.5e3", 0)

@@ -29,7 +29,7 @@ def constant_rows(concurrency: int, rounds: int, outcome: Outcome = Outcome.OK) 
 
 def point(concurrency: int = 2, rounds: int = 50, success: int | None = None, **changes: Any) -> PointLog:
     """Return the log of a point whose server counted `success` requests (None: what was sent)."""
-    window = Window(1, rounds * SERVICE_NS + 1)
+    window = Window(1, rounds * SERVICE_NS + 2)
     sent = concurrency * rounds
     counted = replace(ZERO, read_ns=window.end_ns, success_count=sent if success is None else success)
     facts = {"opened": ZERO, "closed": counted, "started": ZERO, "drained": counted} | changes

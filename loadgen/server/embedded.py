@@ -8,6 +8,7 @@ import importlib.util
 import os
 import platform
 import shutil
+import site
 import subprocess
 import sys
 import sysconfig
@@ -16,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import platformdirs
 
@@ -55,11 +57,14 @@ class Host:
     glibc: tuple[int, int] | None
     python: tuple[int, int]
     libpython: Path | None
+    numpy_in_site_packages: bool
 
 
 def this_host() -> Host:
     """Look at the machine and the Python we run on."""
-    return Host(platform.system(), platform.machine(), _glibc(), sys.version_info[:2], _libpython())
+    return Host(
+        platform.system(), platform.machine(), _glibc(), sys.version_info[:2], _libpython(), _numpy_in_site_packages()
+    )
 
 
 def unavailable_reason(host: Host | None = None) -> str | None:
@@ -72,7 +77,11 @@ def unavailable_reason(host: Host | None = None) -> str | None:
     if host.python not in STUB_PYTHONS:
         return f"it has no backend for Python {_dotted(host.python)}, only for {_dotted(min(STUB_PYTHONS))} to 3.13"
     if host.python != OWN_LIBPYTHON and host.libpython is None:
-        return f"libpython{_dotted(host.python)}.so.1.0 is not found: this Python was built without its shared library"
+        return (
+            f"libpython{_dotted(host.python)}.so.1.0 is not found: this Python was built without its shared library"
+        )
+    if not host.numpy_in_site_packages:
+        return "its backend does not see our numpy, which lies outside site-packages; use a virtual environment"
     return None
 
 
@@ -101,14 +110,14 @@ def _fill(home: Path) -> None:
     with _only_process(home.parent / f"{home.name}.lock"):
         if home.is_dir():
             return
-        partial = home.parent / f"{home.name}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        try:
-            partial.mkdir()
+        for left_by_a_kill in home.parent.glob(f"{home.name}.partial-*"):
+            shutil.rmtree(left_by_a_kill, ignore_errors=True)
+        with TemporaryDirectory(
+            prefix=f"{home.name}.partial-", dir=home.parent, ignore_cleanup_errors=True
+        ) as folder:
+            partial = Path(folder)
             _unpack(_download(partial), partial / "unpacked")
             (partial / "unpacked").rename(home)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextmanager
@@ -124,8 +133,8 @@ def _download(folder: Path) -> Path:
     requirements = folder / "requirements.txt"
     requirements.write_text(REQUIREMENT)
     pip = [sys.executable, "-m", "pip", "--quiet", "--no-input", "--disable-pip-version-check", "--retries=2"]
-    what = ["download", "--no-deps", "--only-binary=:all:", "--require-hashes", "--dest", folder, "-r", requirements]
-    done = subprocess.run([*pip, *what], capture_output=True, text=True, check=False)  # noqa: S603 - our own arguments
+    what = ["download", "--no-deps", "--only-binary=:all:", "--require-hashes", "--dest", str(folder)]
+    done = subprocess.run([*pip, *what, "-r", str(requirements)], capture_output=True, text=True, check=False)  # noqa: S603 - our own arguments
     if done.returncode != 0:
         raise TargetError(f"cannot download Triton: pip: {pip_complaint(done.stderr)}; check the network, {USE_STUB}")
     return next(folder.glob("*.whl"))
@@ -141,7 +150,7 @@ def pip_complaint(stderr: str) -> str:
 def _unpack(wheel: Path, into: Path) -> None:
     stub = f"{TRITON}/python_backend_stubs/{_dotted(sys.version_info[:2])}/{STUB}"
     with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(into, filter(_is_needed, archive.namelist()))
+        archive.extractall(into, [name for name in archive.namelist() if _is_needed(name)])
         archive.extract(stub, into)
     backend_stub = into / TRITON / "backends/python" / STUB
     (into / stub).rename(backend_stub)
@@ -157,21 +166,17 @@ def _is_needed(name: str) -> bool:
 
 
 def _environment() -> dict[str, str]:
-    # The backend's stub starts an interpreter of its own, which would take the first python3 of PATH for its home
-    # and see none of our packages.
-    numpy = importlib.util.find_spec("numpy")
-    assert numpy is not None
-    assert numpy.origin is not None
-    environment = {
-        "PYTHONHOME": f"{sys.base_prefix}:{sys.base_exec_prefix}",
-        "PYTHONPATH": str(Path(numpy.origin).parents[1]),
-        "PYTHONNOUSERSITE": "1",
-    }
+    # The backend's stub starts an isolated interpreter, which heeds no PYTHON variable: its home, and with it the
+    # packages it sees, follow from the first python3 of PATH.
+    environment = {"PATH": _path_list(Path(sys.executable).parent, os.environ.get("PATH"))}
     libpython = _libpython()
     if libpython is not None and sys.version_info[:2] != OWN_LIBPYTHON:
-        folders = [str(libpython.parent), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
-        environment["LD_LIBRARY_PATH"] = ":".join(folders)
+        environment["LD_LIBRARY_PATH"] = _path_list(libpython.parent, os.environ.get("LD_LIBRARY_PATH"))
     return environment
+
+
+def _path_list(first: Path, rest: str | None) -> str:
+    return f"{first}:{rest}" if rest else str(first)
 
 
 def _libpython() -> Path | None:
@@ -180,6 +185,12 @@ def _libpython() -> Path | None:
     folders = (f"{sys.base_prefix}/lib", libdir, f"{libdir}/{multiarch}", "/usr/lib/x86_64-linux-gnu", "/usr/lib64")
     name = f"libpython{_dotted(sys.version_info[:2])}.so.1.0"
     return next((path for folder in folders if (path := Path(folder) / name).is_file()), None)
+
+
+def _numpy_in_site_packages() -> bool:
+    numpy = importlib.util.find_spec("numpy")
+    assert numpy is not None
+    return str(Path(numpy.origin or "").parents[1]) in site.getsitepackages()
 
 
 def _glibc() -> tuple[int, int] | None:

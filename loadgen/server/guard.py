@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         server = _start(options.command)
     except OSError as error:
-        sys.stderr.write(f"E guard: cannot start {options.command[0]}: {error.strerror}\n")
+        sys.stderr.write(f"error: cannot start {options.command[0]}: {error.strerror}\n")
         return USAGE_ERROR
     _wait_for_reason_to_stop(server, wake)
     _stop(server, options.grace_s, wake)

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import re
 from collections.abc import Callable, Iterator
 
 import aiohttp
@@ -24,11 +25,14 @@ def parse_page(text: str, at_ns: int) -> list[Sample]:
 
 
 def _samples(text: str, at_ns: int) -> Iterator[Sample]:
+    names = {re.split(r"[{\s]", line, maxsplit=1)[0] for line in text.splitlines()}
     # Some exporters leave out the last newline, which the parser takes as the end of the last figure.
     for family in text_string_to_metric_families(text if text.endswith("\n") else text + "\n"):
         for figure in family.samples:
             if math.isfinite(figure.value):
-                yield Sample(at_ns, SOURCE, figure.name, canonical_labels(figure.labels), float(figure.value))
+                # The parser adds OpenMetrics' _total to counters that do not have it: give the page's own name.
+                name = figure.name if figure.name in names else figure.name.removesuffix("_total")
+                yield Sample(at_ns, SOURCE, name, canonical_labels(figure.labels), float(figure.value))
 
 
 class Poller:

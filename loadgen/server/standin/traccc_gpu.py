@@ -5,6 +5,7 @@ cluster is handed back as one measurement and one track in the tensors of the si
 answers. Runs inside Triton, where only numpy and the backend's own module exist.
 """
 
+import ctypes
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -49,20 +50,21 @@ def cluster(module_ids: npt.NDArray[Any], channels: npt.NDArray[Any], values: Fl
     Raises:
         ValueError: a channel is no whole number within range, a value is not finite, or too many modules.
     """
-    modules, keys, weights = _merged(module_ids, _checked_channels(channels), _checked_values(values))
-    labels = connected_components(keys)
-    count = int(labels.max()) + 1 if labels.size else 0
-    first = np.zeros(count, dtype=np.int64)
-    first[labels[::-1]] = np.arange(labels.size)[::-1]
-    cells = np.bincount(labels, minlength=count)
-    positions, variances = _moments(labels, keys, weights, count)
-    mean = np.bincount(labels, weights, count) / np.maximum(cells, 1)
-    chi2 = np.bincount(labels, (weights - mean[labels]) ** 2, count)
+    modules, keys, values = _merged(module_ids, _checked_channels(channels), _checked_values(values))
+    labels, first = connected_components(keys)
+    cells = np.bincount(labels, minlength=first.size)
+    positions, variances = _moments(labels, keys, values, first.size)
+    away = values - (_sums(labels, values, first.size) / cells)[labels]
+    chi2 = _sums(labels, away * away, first.size)
     return Clusters(modules[keys[first] >> 2 * CHANNEL_BITS], positions, variances, chi2, cells)
 
 
-def connected_components(keys: Ints) -> Ints:
-    """Number the 8-neighbour clusters of cells, given as ascending distinct keys, from 0 by their first cell."""
+def connected_components(keys: Ints) -> tuple[Ints, Ints]:
+    """Join cells, given as ascending distinct keys, that touch by side or corner within a module.
+
+    Returns:
+        The cluster number of each cell, counted by first cell from 0, and the first cell of each cluster.
+    """
     labels = np.arange(keys.size)
     left, right = _neighbours(keys)
     while left.size:
@@ -74,16 +76,17 @@ def connected_components(keys: Ints) -> Ints:
         still_apart = labels[left] != labels[right]
         left, right = left[still_apart], right[still_apart]
     is_root = labels == np.arange(keys.size)
-    return (np.cumsum(is_root) - 1)[labels]
+    return (np.cumsum(is_root) - 1)[labels], np.flatnonzero(is_root)
 
 
 def _neighbours(keys: Ints) -> tuple[Ints, Ints]:
     here = np.arange(keys.size)
     left, right = [here[:-1][np.diff(keys) == 1]], [here[1:][np.diff(keys) == 1]]
-    # In the next row the three neighbours have consecutive keys, so they follow each other from one found place.
+    # In the next row the three neighbours have consecutive keys, so they follow each other from one found place;
+    # two are enough, because a third would touch the second.
     corner = keys + ROW - 1
     place = np.searchsorted(keys, corner)
-    for step in range(3):
+    for step in range(2):
         there = np.minimum(place + step, keys.size - 1)
         touches = (keys[there] >= corner) & (keys[there] <= corner + 2) & (place + step < keys.size)
         left.append(here[touches])
@@ -104,14 +107,18 @@ def _merged(module_ids: npt.NDArray[Any], channels: Ints, values: Floats) -> tup
 
 def _moments(labels: Ints, keys: Ints, values: Floats, count: int) -> tuple[Floats, Floats]:
     weights = np.maximum(values, np.finfo(np.float32).tiny)
-    total = np.bincount(labels, weights, count)
+    total = _sums(labels, weights, count)
     channels = np.stack((keys & (ROW - 1), (keys >> CHANNEL_BITS) & (ROW - 1)), axis=1).astype(np.float64)
     positions, variances = np.empty((count, 2)), np.empty((count, 2))
     for axis in range(2):
-        positions[:, axis] = np.bincount(labels, weights * channels[:, axis], count) / total
+        positions[:, axis] = _sums(labels, weights * channels[:, axis], count) / total
         away = channels[:, axis] - positions[labels, axis]
-        variances[:, axis] = np.bincount(labels, weights * away**2, count) / total + PIXEL_VARIANCE
+        variances[:, axis] = _sums(labels, weights * away**2, count) / total + PIXEL_VARIANCE
     return positions, variances
+
+
+def _sums(labels: Ints, values: Floats, count: int) -> Floats:
+    return np.bincount(labels, values, count).astype(np.float64, copy=False)
 
 
 def _checked_channels(channels: npt.NDArray[Any]) -> Ints:
@@ -148,8 +155,10 @@ def answer_odd(inputs: Arrays) -> Arrays:
 
 
 def answer_itk(inputs: Arrays) -> Arrays:
-    """Answer one ITk request: CELL_POSITIONS [N,4] = module id, measurement id, channel0, channel1; CELL_PROPERTIES
-    [N,2] = time, value. GEOMETRY_IDS comes back with one dimension and a 0 between tracks, as traccc's does.
+    """Answer one ITk request.
+
+    CELL_POSITIONS [N,4] = module id, measurement id, channel0, channel1; CELL_PROPERTIES [N,2] = time, value.
+    GEOMETRY_IDS comes back with one dimension and a 0 between tracks, as traccc's does.
 
     Raises:
         ValueError: shapes do not fit together, or the cells cannot be clustered.
@@ -202,9 +211,26 @@ class TritonPythonModel:
     def _respond(self, request: Any) -> Any:  # noqa: ANN401 - types of the backend, which exist inside it only
         import triton_python_backend_utils as backend  # noqa: PLC0415 - exists inside the backend only
 
-        tensors = {name: backend.get_input_tensor_by_name(request, name).as_numpy() for name in self._inputs}
+        tensors = {name: _received(backend.get_input_tensor_by_name(request, name)) for name in self._inputs}
         try:
             answer = self._answer(tensors)
         except ValueError as error:
             return backend.InferenceResponse(error=backend.TritonError(f"stand-in: {error}"))
-        return backend.InferenceResponse([backend.Tensor(name, data) for name, data in answer.items()])
+        return backend.InferenceResponse([_to_send(backend, name, data) for name, data in answer.items()])
+
+
+# Tensors pass as DLPack: this backend was built for numpy 1, and its own conversions lose the data under numpy 2.
+
+
+def _received(tensor: Any) -> npt.NDArray[Any]:  # noqa: ANN401
+    return np.from_dlpack(tensor)
+
+
+def _to_send(backend: Any, name: str, data: npt.NDArray[Any]) -> Any:  # noqa: ANN401
+    # The backend refuses the strides that numpy gives an empty array, which has no data to lose.
+    if data.size == 0:
+        return backend.Tensor(name, data)
+    capsule = data.__dlpack__()
+    # The backend frees the array, but renames the capsule to what numpy's destructor takes for a mistake and reports.
+    ctypes.pythonapi.PyCapsule_SetDestructor(ctypes.py_object(capsule), None)
+    return backend.Tensor.from_dlpack(name, capsule)

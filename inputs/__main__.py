@@ -1,0 +1,81 @@
+"""`python -m inputs`: make synthetic events, turn cells into perf_analyzer's JSON."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from inputs import perf_json, source, synthetic, traccc
+from inputs.signatures import SIGNATURES, Signature
+from loadgen import atomic
+from loadgen.errors import LoadgenError, PlanError
+from loadgen.plan import Cells
+
+app = typer.Typer(
+    help="Events for traccc-gpu: synthetic ones, and perf_analyzer's --input-data JSON from cells.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+SignatureName = Annotated[str, typer.Option("--signature", help="Tensors to write: odd or itk.")]
+
+
+@app.command("synthetic")
+def make_synthetic(
+    output: Annotated[Path, typer.Option("-o", "--output", help="FILE.json, or a folder for cells CSVs.")],
+    mu: Annotated[float, typer.Option("--mu", min=0.001, help="Pile-up.")] = 200.0,
+    events: Annotated[int, typer.Option("--events", min=1, help="How many.")] = 10,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same events.")] = 0,
+) -> None:
+    """Make seeded random ODD events: right sizes and clusters, no tracks, never physics."""
+    provenance = source.synthetic_provenance(mu, events, seed)
+    made = synthetic.events(mu, events, seed)
+    if output.suffix == ".json":
+        perf_json.write(output, map(SIGNATURES["odd"].encode, made), provenance)
+    else:
+        _make_folder(output)
+        for index, event in enumerate(made):
+            traccc.write_cells(event, output / f"event{index:09}-cells.csv")
+        atomic.write(output / source.PROVENANCE_FILE, json.dumps(provenance).encode() + b"\n")
+    typer.echo(f"{output}: {source.synthetic_words(provenance)}")
+
+
+@app.command()
+def convert(
+    paths: Annotated[list[Path], typer.Argument(help="Cells CSVs, or folders of event*-cells.csv.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="FILE.json to write.")],
+    signature: SignatureName = "odd",
+) -> None:
+    """Turn cells into perf_analyzer's --input-data JSON."""
+    encode = _signature(signature).encode
+    provenance = source.open_source(Cells(tuple(map(str, paths)))).provenance
+    count = perf_json.write(output, map(encode, traccc.read_events(paths)), provenance)
+    typer.echo(f"{output}: {count} events")
+
+
+def main() -> None:
+    """Run the command line; a known failure is one line on stderr and its exit code."""
+    try:
+        app()
+    except LoadgenError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+def _signature(name: str) -> Signature:
+    if name not in SIGNATURES:
+        raise PlanError(f"--signature {name}: is not known; write one of {', '.join(SIGNATURES)}")
+    return SIGNATURES[name]
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PlanError(f"{path}: cannot make the folder: {error.strerror}") from error
+
+
+if __name__ == "__main__":
+    main()
