@@ -66,6 +66,12 @@ class WorkerHandle:
 
     async def listen(self) -> None:
         """Pass on the worker's reports until it ends."""
+        try:
+            await self._hear()
+        except FleetError as error:  # what it said could not be written down: the disk is full
+            self._fail(error)
+
+    async def _hear(self) -> None:
         stdout = self.process.stdout
         assert stdout is not None
         while line := await stdout.readline():
@@ -73,14 +79,15 @@ class WorkerHandle:
                 case Progress() | Failed() as news:
                     self.on_report(news)
                 case Broken(message):
-                    self._fail(message)
+                    self._fail(FleetError(message))
                 case answer:
                     self._answers.put_nowait(answer)
         code = await self.process.wait()
-        self._fail(f"worker {self.process.pid} ended (status {code}){self._last_words()}; what it recorded is safe")
+        words = self._last_words()
+        self._fail(FleetError(f"worker {self.process.pid} ended (status {code}){words}; what it recorded is safe"))
 
-    def _fail(self, message: str) -> None:
-        self.failure = self.failure or FleetError(message)
+    def _fail(self, error: FleetError) -> None:
+        self.failure = self.failure or error
         self._gone.set()
 
     def _last_words(self) -> str:
