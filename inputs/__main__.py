@@ -35,7 +35,7 @@ def make_synthetic(
     if output.suffix == ".json":
         perf_json.write(output, map(SIGNATURES["odd"].encode, made), provenance)
     else:
-        _make_folder(output)
+        atomic.make_folder(output)
         for index, event in enumerate(made):
             traccc.write_cells(event, output / f"event{index:09}-cells.csv")
         atomic.write(output / source.PROVENANCE_FILE, json.dumps(provenance).encode() + b"\n")
@@ -68,13 +68,6 @@ def _signature(name: str) -> Signature:
     if name not in SIGNATURES:
         raise PlanError(f"--signature {name}: is not known; write one of {', '.join(SIGNATURES)}")
     return SIGNATURES[name]
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PlanError(f"{path}: cannot make the folder: {error.strerror}") from error
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from inputs.event import CELLS_SCHEMA, Event
+from loadgen import atomic
 from loadgen.errors import PlanError
 
 FILE_PATTERN = "event*-cells.csv"
@@ -73,12 +74,9 @@ def write_cells(event: Event, path: Path) -> None:
     """Write an event as a cells CSV that traccc reads.
 
     Raises:
-        PlanError: the file cannot be written.
+        PlanError, FleetError: the file cannot be written.
     """
-    try:
-        event.cells.write_csv(path)
-    except OSError as error:
-        raise PlanError(f"{path}: cannot write: {error.strerror or error}") from error
+    atomic.write(path, event.cells.write_csv().encode())
 
 
 def _header(path: Path) -> list[str]:

@@ -43,6 +43,15 @@ def write(path: Path, content: bytes) -> Path:
     return path
 
 
+def make_folder(path: Path) -> Path:
+    """Make a folder and what lies above it, unless it is there; errors as `written_atomically`."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise refusal(path, error) from error
+    return path
+
+
 def refusal(path: Path, error: OSError) -> LoadgenError:
     """Return the error to raise when a path cannot be written: whose fault it is, in one line."""
     if error.errno in MACHINE_FAULTS:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from loadgen import atomic
 from loadgen.errors import LoadgenError, PlanError
 from loadgen.plan import Plan, Synthetic
 from loadgen.progress import JsonLines, LiveTable, Observer, PlainLines, Quiet
@@ -134,7 +135,7 @@ def demo(  # noqa: PLR0913, PLR0917 - each is one option
 
     async def demonstrate() -> str:
         watcher = observer(quiet=quiet, json=json)
-        output.mkdir(parents=True, exist_ok=True)
+        atomic.make_folder(output)
         async with _own_server(signature, instances, output / "demo-server.log", stub, watcher.announce) as server:
             plan, root = api.plan_of(
                 model=server.model,

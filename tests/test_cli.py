@@ -41,8 +41,7 @@ def serving(config: StubConfig) -> Iterator[RunningStub]:
         async with stub_server(config) as stub:
             stubs.append(stub)
             ready.set()
-            while not done.is_set():
-                await asyncio.sleep(0.02)
+            await asyncio.to_thread(done.wait)
 
     thread = Thread(target=lambda: asyncio.run(serve()))
     thread.start()
@@ -265,7 +264,7 @@ def test_a_notebook_awaits(stub: RunningStub, tmp_path: Path) -> None:
     events = loadgen.Synthetic(mu=0.05, events=2)
 
     async def notebook() -> int:
-        with pytest.raises(PlanError, match="await loadgen.sweep_async"):
+        with pytest.raises(PlanError, match=r"await loadgen\.sweep_async"):
             loadgen.sweep(input_data=events, **options)
         run = await loadgen.sweep_async(input_data=events, warmup_ms=20, window_ms=100, **options)
         return run.points().height

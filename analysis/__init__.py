@@ -1,0 +1,1 @@
+"""Sealed runs to tables, charts, reports and perf_analyzer's CSV."""

@@ -1,0 +1,58 @@
+"""`python -m analysis`: the report of a run again, its charts as pictures, its points as CSV."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from analysis.figures import FORMATS, write_images
+from analysis.perf_analyzer import write_csv
+from analysis.report import write_report
+from analysis.runs import open_run
+from loadgen.errors import LoadgenError
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def analysis() -> None:
+    """Make reports, pictures and tables from sealed run directories."""
+
+
+@app.command()
+def report(  # noqa: PLR0913 - one parameter an option
+    run: Annotated[Path, typer.Argument(help="A sealed run directory, as runs/20260921T134640Z-sweep.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The page; RUN/report.html if not given.")
+    ] = None,
+    *,
+    png: Annotated[bool, typer.Option("--png", help="Write every chart as PNG.")] = False,
+    svg: Annotated[bool, typer.Option("--svg", help="Write every chart as SVG.")] = False,
+    pdf: Annotated[bool, typer.Option("--pdf", help="Write every chart as PDF.")] = False,
+    csv: Annotated[
+        bool, typer.Option("--csv", help="Write RUN/points.csv in perf_analyzer's verbose format.")
+    ] = False,
+    images_to: Annotated[Path | None, typer.Option(help="Folder for the pictures; RUN/charts if not given.")] = None,
+) -> None:
+    """Write a run's report: one HTML file that needs nothing but itself."""
+    typer.echo(write_report(run, output or run / "report.html"))
+    opened = open_run(run)
+    formats = [name for name, asked in zip(FORMATS, (png, svg, pdf), strict=True) if asked]
+    for path in write_images(opened, images_to or run / "charts", formats) if formats else []:
+        typer.echo(path)
+    if csv:
+        typer.echo(write_csv(opened, run / "points.csv"))
+
+
+def main() -> None:
+    """Run the command line; an expected failure is one line on stderr and its exit code."""
+    try:
+        app()
+    except LoadgenError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""A run -> one HTML page that needs nothing but itself: no address in it is ever fetched."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import polars as pl
+import vl_convert
+from markupsafe import Markup
+
+from analysis import readable
+from analysis.figures import Tables, specifications, tables
+from analysis.runs import Run, open_run
+from analysis.summary import sentences, started_utc, warning_text
+from loadgen import atomic
+from loadgen.clock import NS_PER_S
+
+VEGA_GLOBALS = "window.vegaEmbed = vegaEmbed;"
+LOG_KEYS = frozenset({"at_ns", "event"})
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a table on the page: heading, unit below it, and whether it is words or a figure."""
+
+    name: str
+    unit: str = ""
+    words: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table on the page, as text; a row's note, where not empty, stands below it."""
+
+    columns: list[Column]
+    rows: list[list[str]]
+    notes: Sequence[str] = ()
+    remark: str = ""
+
+
+def write_report(run_path: Path, out: Path) -> Path:
+    """Write the report of a sealed run; return its path.
+
+    Raises:
+        PlanError: no sealed run directory, or the file cannot be written.
+    """
+    return atomic.write(out, page(open_run(run_path)).encode())
+
+
+def page(run: Run) -> str:
+    """Return a run's report as HTML; every word that came with the run is escaped."""
+    of = tables(run)
+    loader = jinja2.PackageLoader("analysis", ".")
+    engine = jinja2.Environment(autoescape=True, loader=loader, trim_blocks=True, lstrip_blocks=True)
+    specs = specifications(of)
+    return engine.get_template("report.html.j2").render(
+        name=run.manifest["name"],
+        started=started_utc(run),
+        simulated=bool(of.points["simulated"].any()),
+        sentences=sentences(run, of),
+        charts=[(name, _width(spec)) for name, spec in specs.items()],
+        specs=Markup(script_json(specs)),  # noqa: S704 - `<`, `>` and `&` are escaped in it
+        library=Markup(vl_convert.javascript_bundle(VEGA_GLOBALS)) if specs else "",  # noqa: S704 - a fixed library
+        points=point_table(of),
+        gpus=gpu_table(of),
+        checks=check_table(of.points),
+        sections=provenance(run),
+    )
+
+
+def script_json(value: object) -> str:
+    """Return JSON that is safe inside a script element: nothing in it can end the element or open a comment."""
+    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def point_table(of: Tables) -> Table:
+    """Return the points with readable units; columns the run has nothing for are left out."""
+    points = of.points
+    unit, unit_ns = readable.duration_unit(_largest(points["service_p99_ns"]))
+    columns = {Column("Concurrency"): points["concurrency"].cast(pl.String).to_list()}
+    columns |= {Column(name): _counts(points[name.lower()]) for name in ("Completed", "Failed")}
+    columns |= {
+        column: readable.column(values.to_list())
+        for column, values in (_rates(of) | _times(points, unit, unit_ns) | _shares(of)).items()
+        if values.is_not_null().any()
+    }
+    columns[Column("Verdict", words=True)] = points["verdict"].to_list()
+    usual = points.filter(pl.col("verdict") == "measured")["reason"].mode().sort().to_list()
+    notes = ["" if reason in usual[:1] else reason for reason in points["reason"]]
+    remark = f"{'Other points' if any(notes) else 'All points'}: {usual[0]}." if usual else ""
+    return Table(list(columns), [list(row) for row in zip(*columns.values(), strict=True)], notes, remark)
+
+
+def gpu_table(of: Tables) -> Table:
+    """Return the figures of every GPU at every point; no rows where the server has none."""
+    facts = of.points.select("point", "concurrency", "completed")
+    columns = [Column("Concurrency"), Column("GPU", words=True), Column("Utilisation"), Column("Power", "W")]
+    columns += [Column("Power limit", "W"), Column("Memory used", "most"), Column("Memory")]
+    columns += [Column("Energy", "J/event")]
+    rows = of.gpus.join(facts, on="point", maintain_order="left").iter_rows(named=True)
+    return Table(columns, [_gpu_row(row) for row in rows])
+
+
+def check_table(points: pl.DataFrame) -> Table:
+    """Return the counts of every point, ours beside the server's."""
+    names = {
+        "Requests": "point_requests",
+        "Succeeded, client": "point_ok",
+        "Succeeded, server": "point_server_success",
+        "In window, client": "completed",
+        "In window, server": "server_success",
+        "Failed in window, server": "server_fail",
+    }
+    counts = [points["concurrency"].cast(pl.String), *(_counts(points[column]) for column in names.values())]
+    return Table([Column("Concurrency"), *map(Column, names)], [list(row) for row in zip(*counts, strict=True)])
+
+
+def provenance(run: Run) -> list[tuple[str, str]]:
+    """Return what the run was made with: headings and their text."""
+    told = [f"{_seconds(run, event)} s  {warning_text(event)}" for event in run.events("warning")]
+    told += [f"{_seconds(run, event)} s  {_failure(event)}" for event in run.events("failure")]
+    server = [*run.events("target"), *run.events("server")]
+    sections = {
+        "Plan (run it again with these values)": _json(run.plan),
+        "Where it ran from": _json(run.environment),
+        "Server and model, as they described themselves": "\n".join(_json(_described(event)) for event in server),
+        "Inputs": _json(run.corpus) if run.corpus else "",
+        "Warnings and failures of the log": "\n".join(told),
+        "Manifest": _json(run.manifest),
+    }
+    return [(heading, text) for heading, text in sections.items() if text]
+
+
+def _json(facts: object) -> str:
+    return json.dumps(facts, indent=2, ensure_ascii=False)
+
+
+def _described(event: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in event.items() if key not in LOG_KEYS}
+
+
+def _failure(event: Mapping[str, Any]) -> str:
+    return f"point {event.get('point')}: {event.get('outcome')}: {event.get('details')}"
+
+
+def _seconds(run: Run, event: Mapping[str, Any]) -> str:
+    return f"{(event['at_ns'] - run.manifest['started_at_ns']) / NS_PER_S:8.3f}"
+
+
+def _largest(values: pl.Series) -> float | None:
+    return float(most) if isinstance(most := values.max(), int | float) else None
+
+
+def _counts(values: pl.Series) -> list[str]:
+    return [readable.MISSING if value is None else f"{value:,}" for value in values]
+
+
+def _rates(of: Tables) -> dict[Column, pl.Series]:
+    return {Column("Throughput", "events/s"): of.points["throughput_per_s"]}
+
+
+def _times(points: pl.DataFrame, unit: str, unit_ns: int) -> dict[Column, pl.Series]:
+    columns = {name: f"service_{name.lower()}_ns" for name in ("Mean", "p50", "p90", "p95", "p99")}
+    columns |= {"Queue": "server_queue_ns", "Infer": "server_compute_infer_ns"}
+    return {Column(name, unit): points[column] / unit_ns for name, column in columns.items()}
+
+
+def _shares(of: Tables) -> dict[Column, pl.Series]:
+    means = of.gpus.group_by("point").agg(pl.col("utilisation").mean())
+    gpu = of.points.select("point").join(means, on="point", how="left", maintain_order="left")["utilisation"]
+    return {
+        Column("In flight", "mean"): of.points["in_flight_mean"],
+        Column("Busy", "% of instances"): 100 * of.points["server_busy"],
+        Column("GPU", "%, mean"): 100 * gpu,
+    }
+
+
+def _gpu_row(row: Mapping[str, Any]) -> list[str]:
+    known = row["energy_j"] is not None and row["completed"]
+    return [
+        *(str(row["concurrency"]), row["gpu"], readable.percent(row["utilisation"])),
+        *(readable.number(row["power_w"]), readable.number(row["power_limit_w"])),
+        *(readable.gibibytes(row["memory_used_max_bytes"]), readable.gibibytes(row["memory_total_bytes"])),
+        readable.number(row["energy_j"] / row["completed"] if known else None),
+    ]
+
+
+def _width(spec: Mapping[str, Any]) -> str:
+    return "wide" if "vconcat" in spec else "half"

@@ -1,0 +1,116 @@
+"""Sealed run directories -> plain facts and tables; nothing here knows how they were made."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from loadgen.errors import PlanError
+
+FORMAT = 1
+
+RECORDS_SCHEMA: dict[str, pl.DataType] = {
+    "point": pl.UInt32(),
+    "worker": pl.UInt16(),
+    "connection": pl.UInt16(),
+    "seq": pl.UInt64(),
+    "body": pl.UInt32(),
+    "outcome": pl.String(),
+    "due_ns": pl.Int64(),
+    "sent_ns": pl.Int64(),
+    "flushed_ns": pl.Int64(),
+    "first_byte_ns": pl.Int64(),
+    "done_ns": pl.Int64(),
+    "request_bytes": pl.UInt64(),
+    "response_bytes": pl.UInt64(),
+}
+"""Columns of `Run.records`, one row a request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One sealed run: its facts as read, its tables on demand."""
+
+    path: Path
+    plan: dict[str, Any]
+    manifest: dict[str, Any]
+    environment: dict[str, Any]
+    corpus: dict[str, Any]
+    log: tuple[dict[str, Any], ...]
+
+    def points(self) -> pl.DataFrame:
+        """Return the measured points, one row each, in the order measured.
+
+        Raises:
+            PlanError: the file is missing or damaged.
+        """
+        return _read_parquet(self.path / "points.parquet").sort("point")
+
+    def records(self) -> pl.LazyFrame:
+        """Return the requests, one row each, unread until collected; columns as `RECORDS_SCHEMA`."""
+        files = sorted((self.path / "records").glob("*.parquet"))
+        return pl.scan_parquet(files) if files else pl.LazyFrame(schema=RECORDS_SCHEMA)
+
+    def samples(self) -> pl.DataFrame:
+        """Return the metric samples, one row a figure.
+
+        Raises:
+            PlanError: the file is missing or damaged.
+        """
+        return _read_parquet(self.path / "samples.parquet")
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Return the events of the log that have this name."""
+        return [event for event in self.log if event.get("event") == name]
+
+
+def open_run(path: Path) -> Run:
+    """Open a sealed run directory.
+
+    Raises:
+        PlanError: no run directory, one that is not sealed, one of another format, or a damaged file in it.
+    """
+    if not path.is_dir():
+        raise PlanError(f"{path}: is not a run directory (no such folder); name a folder below runs/")
+    if not (path / "plan.json").exists():
+        raise PlanError(f"{path}: is not a run directory (it has no plan.json); name a folder below runs/")
+    if not (path / "manifest.json").exists():
+        raise PlanError(f"{path}: is not sealed; `python -m loadgen seal {path}` seals it")
+    manifest = _read_json(path / "manifest.json")
+    if manifest.get("format") != FORMAT:
+        raise PlanError(f"{path}: has format {manifest.get('format')}, this version reads {FORMAT}")
+    return Run(
+        path=path,
+        plan=_read_json(path / "plan.json"),
+        manifest=manifest,
+        environment=_read_json(path / "environment.json"),
+        corpus=_read_json(path / "corpus.json") if (path / "corpus.json").exists() else {},
+        log=_read_log(path / "log.jsonl"),
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise PlanError(f"{path}: cannot read: {error}") from error
+    if not isinstance(facts, dict):
+        raise PlanError(f"{path}: is not a JSON object")
+    return facts
+
+
+def _read_log(path: Path) -> tuple[dict[str, Any], ...]:
+    try:
+        return tuple(json.loads(line) for line in path.read_bytes().split(b"\n") if line)
+    except (OSError, ValueError) as error:
+        raise PlanError(f"{path}: cannot read: {error}") from error
+
+
+def _read_parquet(path: Path) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        words = " ".join(str(error).split())
+        raise PlanError(f"{path}: cannot read: {words}") from error

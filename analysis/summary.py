@@ -1,0 +1,167 @@
+"""One run in plain sentences: what was measured on what, the best of it, and what is wrong or missing."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import polars as pl
+
+from analysis.figures import Tables
+from analysis.readable import counted, duration, listed, number, percent
+from analysis.runs import Run
+from loadgen.clock import NS_PER_S
+
+NEARLY_ALL = 0.95
+MOST_FAILURES_TOLD = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """One statement; `kind` is `plain`, `good` or `warning`."""
+
+    text: str
+    kind: str = "plain"
+
+
+def sentences(run: Run, of: Tables) -> list[Sentence]:
+    """Return the summary of a run, most important first."""
+    if of.points.is_empty():
+        return [*_ended(run), Sentence("No point was measured.", "warning"), *_warnings(run)]
+    return [
+        *_simulated(of.points),
+        _subject(run, of.points),
+        *_best(of.points),
+        *_failures(run, of.points),
+        *_verdicts(of.points),
+        *_server_counts(of.points),
+        *_missing(of),
+        *_ended(run),
+        *_warnings(run),
+    ]
+
+
+def best_point(points: pl.DataFrame) -> dict[str, float | int | str] | None:
+    """Return the point of highest throughput among those measured without objection; of all, if none is."""
+    completed = points.filter(pl.col("completed") > 0)
+    measured = completed.filter(pl.col("verdict") == "measured")
+    among = completed if measured.is_empty() else measured
+    return None if among.is_empty() else among.sort("throughput_per_s", descending=True).row(0, named=True)
+
+
+def started_utc(run: Run) -> str:
+    """Return when the run started: `2026-09-21 13:46:40 UTC`."""
+    seconds = int(run.manifest["started_utc_ns"]) // NS_PER_S
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _simulated(points: pl.DataFrame) -> list[Sentence]:
+    if not points["simulated"].any():
+        return []
+    text = "SIMULATED: the model, the server or the inputs are stand-ins. Nothing here is a physics figure."
+    return [Sentence(text, "warning")]
+
+
+def _subject(run: Run, points: pl.DataFrame) -> Sentence:
+    first = points.row(0, named=True)
+    instances = f" ({counted(first['instances'], 'instance')})" if first["instances"] else ""
+    levels = sorted(set(points["concurrency"].to_list()))
+    span = f"{levels[0]} to {levels[-1]}" if len(levels) > 1 else str(levels[0])
+    window_s = number((first["window_end_ns"] - first["window_start_ns"]) / NS_PER_S)
+    return Sentence(
+        f"{first['model']} on {first['server']}{instances} was sent {first['inputs']}: "
+        f"{counted(points.height, 'point')} at concurrency {span}, {window_s} s each, "
+        f"from {run.environment.get('host') or 'an unnamed host'} on {started_utc(run)}."
+    )
+
+
+def _best(points: pl.DataFrame) -> list[Sentence]:
+    best = best_point(points)
+    if best is None:
+        return [Sentence("No request completed, so there are no times.", "warning")]
+    doubt = "" if best["verdict"] == "measured" else f", but this point is judged {best['verdict']}"
+    text = (
+        f"Best throughput: {number(_number(best, 'throughput_per_s'))} events/s "
+        f"at concurrency {best['concurrency']}, where a request takes "
+        f"{duration(_number(best, 'service_mean_ns'))} in the mean and "
+        f"{duration(_number(best, 'service_p99_ns'))} at the 99th percentile{doubt}."
+    )
+    enough = points.filter(
+        pl.col("verdict") == best["verdict"],
+        pl.col("throughput_per_s") >= NEARLY_ALL * _number(best, "throughput_per_s"),
+    )
+    least = enough.sort("concurrency").row(0, named=True)
+    if least["concurrency"] < int(best["concurrency"]):
+        share = least["throughput_per_s"] / _number(best, "throughput_per_s")
+        text += f" Concurrency {least['concurrency']} already reaches {percent(share)} of it."
+    return [Sentence(text, "good" if not doubt else "warning")]
+
+
+def _number(row: dict[str, float | int | str], column: str) -> float:
+    return float(row[column])
+
+
+def _failures(run: Run, points: pl.DataFrame) -> list[Sentence]:
+    failed = points.filter(pl.col("failed") > 0)
+    if failed.is_empty():
+        return [Sentence("No request failed in any window.", "good")]
+    levels = listed(failed["concurrency"])
+    told = [_told(event) for event in run.events("failure")]
+    reasons = f" First of each kind: {'; '.join(dict.fromkeys(told[:MOST_FAILURES_TOLD]))}." if told else ""
+    failures, completed = int(points["failed"].sum()), int(points["completed"].sum())
+    share = percent(failures / (failures + completed))
+    text = f"{counted(failures, 'request')} failed ({share}), at concurrency {levels}.{reasons}"
+    return [Sentence(text, "warning")]
+
+
+def _told(event: dict[str, object]) -> str:
+    details = event.get("details")
+    return f"{event.get('outcome')} ({details})" if details else str(event.get("outcome"))
+
+
+def _verdicts(points: pl.DataFrame) -> list[Sentence]:
+    wrong = points.filter(~pl.col("verdict").is_in(["measured", "failing"]))
+    return [
+        Sentence(f"Concurrency {level}: {verdict}: {reason}.", "warning")
+        for level, verdict, reason in wrong.select("concurrency", "verdict", "reason").iter_rows()
+    ]
+
+
+def _server_counts(points: pl.DataFrame) -> list[Sentence]:
+    counted_points = points.drop_nulls("point_server_success")
+    if counted_points.is_empty():
+        text = "The server has no statistics: queue and compute times, and its own counts, are missing."
+        return [Sentence(text, "warning")]
+    same = counted_points.filter(pl.col("point_server_success") == pl.col("point_ok")).height
+    if same == points.height:
+        total = int(points["point_ok"].sum())
+        text = f"The server's own success counter agrees with ours at every point ({total:,} in all)."
+        return [Sentence(text, "good")]
+    text = f"The server's success counter agrees with ours at {same} of {counted(points.height, 'point')}."
+    return [Sentence(text, "warning")]
+
+
+def _missing(of: Tables) -> list[Sentence]:
+    if of.samples.filter(pl.col("source") == "metrics").is_empty():
+        text = "No metrics page was read: GPU and CPU utilisation, power and memory are missing."
+    elif of.gpus["utilisation"].is_null().all():
+        text = "No GPU metrics on this server: GPU utilisation, power and memory are missing."
+    else:
+        return []
+    return [Sentence(text, "plain")]
+
+
+def _ended(run: Run) -> list[Sentence]:
+    ended = run.manifest.get("ended")
+    if ended == "complete":
+        return []
+    reason = run.manifest.get("reason")
+    return [Sentence(f"The run did not end by itself: {ended}{f' ({reason})' if reason else ''}.", "warning")]
+
+
+def _warnings(run: Run) -> list[Sentence]:
+    texts = dict.fromkeys(warning_text(event) for event in run.events("warning"))
+    return [Sentence(text, "warning") for text in texts]
+
+
+def warning_text(event: dict[str, object]) -> str:
+    """Return what a warning of the log says."""
+    return str(event.get("text") or {key: value for key, value in event.items() if key not in {"at_ns", "event"}})
