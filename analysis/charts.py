@@ -131,7 +131,7 @@ def utilisation_frame(points: pl.DataFrame, gpus: pl.DataFrame, cpu: pl.DataFram
         busy = points.select("point", of=pl.lit("server instances busy"), percent=100 * pl.col("server_busy"))
         host = cpu.select("point", of=pl.lit("CPU of the server's host"), percent=100 * pl.col("cpu_utilisation"))
         long = pl.concat([busy, host]).drop_nulls("percent").with_columns(series=pl.col("of"))
-        title = f"{_told(long)} against concurrency (no GPU figures)"
+        title = "Busy instances and CPU (no GPU figures)"
     else:
         named = per_gpu.with_columns(series=pl.col("of").replace_strict(short_names(per_gpu["of"])))
         long = pl.concat([named.sort("of"), *_mean_of_gpus(per_gpu)])
@@ -158,12 +158,6 @@ def _utilisation_scale(series: Sequence[str]) -> alt.Scale:
     names = [name for name in series if name not in means]
     colours = [theme.CATEGORIES[place % len(theme.CATEGORIES)] for place in range(len(names))]
     return _series([*names, *means], [*colours, *(theme.BLACK for _ in means)])
-
-
-def _told(long: pl.DataFrame) -> str:
-    told = {"server instances busy": "Busy server instances", "CPU of the server's host": "CPU utilisation"}
-    words = [told[name] for name in long["of"].unique(maintain_order=True)]
-    return " and ".join([words[0], *("CPU utilisation" for _ in words[1:])]) if words else ""
 
 
 def _mean_of_gpus(per_gpu: pl.DataFrame) -> list[pl.DataFrame]:

@@ -1,5 +1,6 @@
 """The server under test over gRPC: readiness, metadata, configuration, statistics. Never on the load's path."""
 
+import asyncio
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, TypeVar
@@ -21,6 +22,7 @@ CHANNEL_OPTIONS = (
 """No size limit either way (events pass gRPC's 4 MB default), and no connection shared with other channels."""
 
 RPC_TIMEOUT_S = 10.0
+HTTP1_TIMEOUT_S = 2.0
 POLL_NS = 100 * clock.NS_PER_MS
 HTTP_HINT = "is this the HTTP or metrics port? gRPC is usually 8001"
 NOT_HTTP2_SIGNS = ("Failed parsing HTTP/2", "http1.x", "HTTP/1")
@@ -104,6 +106,8 @@ class Triton:
                 return None
             return await self._why_model_not_ready()
         except grpc.aio.AioRpcError as error:
+            if "Socket closed" in (error.details() or "") and await speaks_http1(where):
+                return Refusal(f"{where}: does not speak gRPC: {HTTP_HINT}", final=True)
             return connection_refusal(where, error)
 
     async def _why_model_not_ready(self) -> Refusal:
@@ -133,6 +137,20 @@ class Triton:
         )
         answer: Reply = await call(request, timeout=RPC_TIMEOUT_S)
         return answer
+
+
+async def speaks_http1(where: str) -> bool:
+    """Say whether a plain HTTP/1 server listens at `host:port`, as on Triton's other two ports."""
+    host, _, port = where.rpartition(":")
+    try:
+        async with asyncio.timeout(HTTP1_TIMEOUT_S):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(f"GET / HTTP/1.1\r\nHost: {where}\r\nConnection: close\r\n\r\n".encode())
+            answer = await reader.read(8)
+            writer.close()
+    except (OSError, ValueError):
+        return False
+    return answer.startswith(b"HTTP/1")
 
 
 def connection_refusal(where: str, error: grpc.aio.AioRpcError) -> Refusal:

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from loadgen import Synthetic, sweep_async
+from loadgen.errors import TargetError
 from loadgen.journal import segments
 from loadgen.plan import Endpoint
 from loadgen.records import ROW, Outcome
@@ -94,6 +95,19 @@ def test_tritons_page_is_sampled_and_gpu_figures_are_missing(swept: tuple[Path, 
     samples = pl.read_parquet(swept[0] / "samples.parquet")
     assert "nv_inference_request_success" in set(samples["metric"])
     assert not any(metric.startswith("nv_gpu") for metric in samples["metric"])
+
+
+def test_tritons_other_ports_are_named_for_what_they_are(tmp_path: Path) -> None:
+    """Given Triton's HTTP or metrics port for gRPC, the one line says so at once."""
+
+    async def main() -> None:
+        async with serve_standin(directory=tmp_path, log=tmp_path / "triton.log", instances=1) as server:
+            for port in (server.http, server.metrics_url.removeprefix("http://").removesuffix("/metrics")):
+                async with Triton(Endpoint(port, server.model)) as triton:
+                    with pytest.raises(TargetError, match="does not speak gRPC"):
+                        await triton.wait_ready(timeout_s=60)
+
+    asyncio.run(main())
 
 
 def test_kill_9_leaves_no_server_and_loses_no_row(tmp_path: Path) -> None:
