@@ -1,6 +1,5 @@
 """`python -m analysis`: the report of a run again, its charts as pictures, its points as CSV."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,7 @@ from analysis.figures import FORMATS, write_images
 from analysis.perf_analyzer import write_csv
 from analysis.report import write_report
 from analysis.runs import open_run
-from loadgen.errors import LoadgenError
+from loadgen.entry import enter
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -46,12 +45,8 @@ def report(  # noqa: PLR0913 - one parameter an option
 
 
 def main() -> None:
-    """Run the command line; an expected failure is one line on stderr and its exit code."""
-    try:
-        app()
-    except LoadgenError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
+    """Run the command line."""
+    enter(app)
 
 
 if __name__ == "__main__":

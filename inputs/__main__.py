@@ -1,7 +1,6 @@
 """`python -m inputs`: make synthetic events, turn cells into perf_analyzer's JSON."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,8 @@ import typer
 from inputs import perf_json, source, synthetic, traccc
 from inputs.signatures import SIGNATURES, Signature
 from loadgen import atomic
-from loadgen.errors import LoadgenError, PlanError
+from loadgen.entry import enter
+from loadgen.errors import PlanError
 from loadgen.plan import Cells
 
 app = typer.Typer(
@@ -56,12 +56,8 @@ def convert(
 
 
 def main() -> None:
-    """Run the command line; a known failure is one line on stderr and its exit code."""
-    try:
-        app()
-    except LoadgenError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
+    """Run the command line."""
+    enter(app)
 
 
 def _signature(name: str) -> Signature:

@@ -12,7 +12,8 @@ import typer
 from rich.console import Console
 
 from loadgen import atomic
-from loadgen.errors import LoadgenError, PlanError
+from loadgen.entry import enter
+from loadgen.errors import PlanError
 from loadgen.plan import Plan, Synthetic
 from loadgen.progress import JsonLines, LiveTable, Observer, PlainLines, Quiet
 
@@ -201,12 +202,9 @@ def observer(*, quiet: bool, json: bool) -> Observer:
 
 
 def main() -> None:
-    """Run the command line; a known failure is one line on stderr and its exit code."""
+    """Run the command line."""
     try:
-        app()
-    except LoadgenError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
+        enter(app)
     except (KeyboardInterrupt, asyncio.CancelledError):
         typer.echo("left at once; what was recorded is in the journal: `python -m loadgen seal RUN`", err=True)
         sys.exit(INTERRUPTED)

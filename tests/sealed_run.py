@@ -9,61 +9,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from analysis import runs
+from loadgen import points, seal
+
 S = 1_000_000_000
 MS = 1_000_000
 ORIGIN_NS = 500 * S
 UTC_NS = 1_790_000_000 * S
 
-RECORDS = {
-    "point": pl.UInt32(),
-    "worker": pl.UInt16(),
-    "connection": pl.UInt16(),
-    "seq": pl.UInt64(),
-    "body": pl.UInt32(),
-    "outcome": pl.String(),
-    **dict.fromkeys(("due_ns", "sent_ns", "flushed_ns", "first_byte_ns", "done_ns"), pl.Int64()),
-    "request_bytes": pl.UInt64(),
-    "response_bytes": pl.UInt64(),
-}
-SAMPLES = {
-    "at_ns": pl.Int64(),
-    "source": pl.String(),
-    "metric": pl.String(),
-    "labels": pl.String(),
-    "value": pl.Float64(),
-}
-POINTS = {
-    "point": pl.UInt32(),
-    "load": pl.String(),
-    "concurrency": pl.UInt32(),
-    "model": pl.String(),
-    "server": pl.String(),
-    "inputs": pl.String(),
-    "simulated": pl.Boolean(),
-    "instances": pl.UInt32(),
-    "window_start_ns": pl.Int64(),
-    "window_end_ns": pl.Int64(),
-    "completed": pl.UInt64(),
-    "failed": pl.UInt64(),
-    "throughput_per_s": pl.Float64(),
-    **{f"service_{name}_ns": pl.Float64() for name in ("mean", "std", "p50", "p90", "p95", "p99", "min", "max")},
-    **{f"response_{name}_ns": pl.Float64() for name in ("mean", "p50", "p90", "p95", "p99")},
-    "send_lag_p99_ns": pl.Float64(),
-    "in_flight_mean": pl.Float64(),
-    "server_success": pl.UInt64(),
-    "server_fail": pl.UInt64(),
-    **{
-        f"server_{name}_ns": pl.Float64()
-        for name in ("request", "queue", "compute_input", "compute_infer", "compute_output")
-    },
-    "network_ns": pl.Float64(),
-    "server_busy": pl.Float64(),
-    "point_requests": pl.UInt64(),
-    "point_ok": pl.UInt64(),
-    "point_server_success": pl.UInt64(),
-    "verdict": pl.String(),
-    "reason": pl.String(),
-}
+RECORDS, SAMPLES, POINTS = runs.RECORDS_SCHEMA, seal.SAMPLES_SCHEMA, points.SCHEMA
 
 
 @dataclass(frozen=True)

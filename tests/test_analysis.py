@@ -35,11 +35,6 @@ def point(**facts: object) -> dict[str, object]:
     return dict.fromkeys(measured.SCHEMA) | {"completed": 10, "verdict": "measured", "reason": ""} | facts
 
 
-def test_the_fixture_has_the_real_tables(tmp_path: Path) -> None:
-    """The made-up run's points have exactly the columns and types that a run writes."""
-    assert dict(open_run(write_run(tmp_path / "run")).points().schema) == measured.SCHEMA
-
-
 def test_what_is_not_a_sealed_run_is_one_line(tmp_path: Path) -> None:
     """A missing folder, another folder, and a run that crashed: each is told, the last with what to do."""
     with pytest.raises(PlanError, match="no such folder"):
