@@ -71,9 +71,10 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
 
 
 class Drained(msgspec.Struct, frozen=True, tag=True):
-    """The point is over: nothing is in flight."""
+    """The point is over: nothing is in flight, and so many requests were answered well."""
 
     point: int
+    completed: int
 
 
 class Broken(msgspec.Struct, frozen=True, tag=True):

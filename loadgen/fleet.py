@@ -56,9 +56,9 @@ class WorkerHandle:
         """Begin a point."""
         self._tell(Start(point, concurrency))
 
-    async def stop(self) -> None:
-        """End the point; return when nothing is in flight."""
-        await self._ask(Stop(), Drained)
+    async def stop(self) -> int:
+        """End the point; return, when nothing is in flight, how many requests were answered well."""
+        return (await self._ask(Stop(), Drained)).completed
 
     async def failed(self) -> None:
         """Return when the worker can no longer do its work; `failure` says why."""

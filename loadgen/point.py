@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Coroutine
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from loadgen import clock, journal, points
@@ -37,8 +37,14 @@ class Bench:
     target: Target
     version: str
     background: tuple[asyncio.Task[None], ...]
+    baseline: Statistics | None = None
+    """The server's counters before our first request."""
+
+    answered: int = 0
+    """Requests answered well since then, as the worker counts them."""
+
     phase: str = ""
-    progress: Progress | None = field(default=None)
+    progress: Progress | None = None
 
 
 async def measure_point(bench: Bench, point: int, load: ClosedLoop) -> Row | None:
@@ -54,7 +60,7 @@ async def measure_point(bench: Bench, point: int, load: ClosedLoop) -> Row | Non
     bench.worker.start(point, load.concurrency)
     window = None if await _warm_up(bench, point, load.concurrency) else await _window(bench, point)
     bench.phase = "drain"
-    await bench.worker.stop()
+    bench.answered += await bench.worker.stop()
     drained = await _settled_statistics(bench)
     _log(bench, "point_drained", point, drained)
     if window is None:
@@ -82,12 +88,12 @@ def _every_slot_answered(progress: Progress | None, point: int, concurrency: int
 
 async def _window(bench: Bench, point: int) -> tuple[Window, Statistics | None, Statistics | None, bool]:
     bench.phase = "window"
-    opened = await _statistics(bench)
+    opened = await read_statistics(bench)
     start_ns = clock.now_ns()
     _log(bench, "window_opened", point, opened, start_ns)
     interrupted = await wait(bench, bench.plan.window_ms * clock.NS_PER_MS)
     end_ns = clock.now_ns()
-    closed = await _statistics(bench)
+    closed = await read_statistics(bench)
     _log(bench, "window_closed", point, closed, end_ns, interrupted=interrupted)
     return Window(start_ns, end_ns), opened, closed, interrupted
 
@@ -119,7 +125,8 @@ async def _racing(*waits: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - a 
             task.cancel()
 
 
-async def _statistics(bench: Bench) -> Statistics | None:
+async def read_statistics(bench: Bench) -> Statistics | None:
+    """Read the server's counters once; None, with a warning, where it has none to give."""
     try:
         return await bench.triton.statistics(bench.version)
     except TargetError as error:
@@ -129,15 +136,22 @@ async def _statistics(bench: Bench) -> Statistics | None:
 
 
 async def _settled_statistics(bench: Bench) -> Statistics | None:
-    """Read the counters until two readings agree: a backend may count a request after it has answered it."""
+    """Read the counters until they hold every answer we had and two readings agree, or the patience is over.
+
+    A backend may count a request after it has answered it, so that readings that agree may both be too early.
+    """
     give_up_ns = clock.now_ns() + QUIET_LIMIT_NS
-    reading = await _statistics(bench)
+    reading = await read_statistics(bench)
     while reading is not None and clock.now_ns() < give_up_ns:
         await clock.sleep_ns(QUIET_POLL_NS)
-        earlier, reading = reading, await _statistics(bench)
-        if reading is not None and _counters(reading) == _counters(earlier):
+        earlier, reading = reading, await read_statistics(bench)
+        if reading is not None and _counters(reading) == _counters(earlier) and _all_counted(bench, reading):
             break
     return reading
+
+
+def _all_counted(bench: Bench, reading: Statistics) -> bool:
+    return bench.baseline is None or reading.success_count - bench.baseline.success_count >= bench.answered
 
 
 def _counters(reading: Statistics) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from loadgen.commands import Failed, Open, Progress
 from loadgen.errors import LoadgenError, TargetError
 from loadgen.kserve import InputEvent, ModelMetadata
 from loadgen.plan import Plan
-from loadgen.point import Bench, measure_point
+from loadgen.point import Bench, measure_point, read_statistics
 from loadgen.points import Row, Target
 from loadgen.progress import Observer
 from loadgen.rundir import EventLog, RunDirectory, Sample
@@ -133,7 +133,9 @@ async def _probe(bench: Bench) -> None:
         TargetError: the model refuses it.
     """
     bench.phase = "first request"
+    bench.baseline = await read_statistics(bench)
     probed = await bench.worker.probe()
+    bench.answered += probed.outcome == "ok"
     bench.log.event("probe", **msgspec.to_builtins(probed))
     if probed.outcome != "ok":
         raise TargetError(

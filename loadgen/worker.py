@@ -95,7 +95,7 @@ class Worker:
 
     async def _drain(self) -> None:
         await self._drive.drained()
-        report(Drained(self._point))
+        report(Drained(self._point, self._drive.counts.completed))
 
     def _probe(self) -> None:
         sent_ns = clock.now_ns()

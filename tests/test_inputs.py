@@ -366,6 +366,11 @@ def test_real_events_are_not_called_synthetic(tmp_path: Path) -> None:
     assert not origin.synthetic
     assert origin.provenance["source"] == "replay"
     assert "synthetic" not in origin.description
+    made = tmp_path / "made"
+    made.mkdir()
+    written(made / "event000000000-cells.csv", f"{HEADER}1,0,0,0,0,1\n")
+    written(made / "provenance.json", '{"source": "synthetic", "mu": 3}')
+    assert source.open_source(Cells((str(tmp_path), str(made)))).synthetic, "one made file makes the whole made"
 
 
 def test_synthetic_itk_is_refused() -> None:

@@ -252,7 +252,7 @@ def test_an_answer_that_never_comes_is_a_timeout(tmp_path: Path) -> None:
 
 def test_counters_that_trail_the_answers_are_awaited(tmp_path: Path) -> None:
     """A server that counts a request after it answered is not accused of losing it."""
-    config = StubConfig(base_ns=2_000_000, per_cell_ns=0, late_statistics_ns=30_000_000)
+    config = StubConfig(base_ns=2_000_000, per_cell_ns=0, late_statistics_ns=80_000_000)
     directory, _ = carry_out(config, tmp_path, 4)
     assert pl.read_parquet(directory.points)["verdict"].to_list() == ["measured"]
 
@@ -274,6 +274,21 @@ def test_a_killed_worker_ends_the_run_and_loses_nothing(tmp_path: Path) -> None:
     assert rows.filter(pl.col("outcome") == "ok").height > 10
     assert pl.read_parquet(directory.points)["point"].to_list() == [1]
     assert json.loads(directory.manifest.read_text())["ended"] == "failed"
+
+
+def test_a_worker_killed_while_it_drains_ends_the_run(tmp_path: Path) -> None:
+    """The run does not wait for the end of a drain that nobody reports."""
+    watcher = Watcher()
+
+    def kill(phase: str) -> None:
+        if phase == "drain":
+            for worker in workers():
+                worker.kill()
+
+    watcher.on_progress = kill
+    with pytest.raises(FleetError, match=r"worker \d+ ended \(status -9\)"):
+        carry_out(StubConfig(base_ns=4_000_000, per_cell_ns=0, hang_every=3), tmp_path, 2, watcher=watcher)
+    assert set(records(the_run(tmp_path))["outcome"]) == {"ok", "open_at_end"}
 
 
 def test_a_server_that_goes_away_ends_the_run(tmp_path: Path) -> None:
