@@ -176,7 +176,7 @@ def _shares(of: Tables) -> dict[Column, pl.Series]:
     gpu = of.points.select("point").join(means, on="point", how="left", maintain_order="left")["utilisation"]
     return {
         Column("In flight", "mean"): of.points["in_flight_mean"],
-        Column("Busy", "% of instances"): 100 * of.points["server_busy"],
+        Column("Instances", "% busy"): 100 * of.points["server_busy"],
         Column("GPU", "%, mean"): 100 * gpu,
     }
 

@@ -134,7 +134,7 @@ def _server_counts(points: pl.DataFrame) -> list[Sentence]:
     if same == points.height:
         total = int(points["point_ok"].sum())
         text = f"The server's own success counter agrees with ours at every point ({total:,} in all)."
-        return [Sentence(text, "good")]
+        return [Sentence(text, "good" if total else "plain")]
     text = f"The server's success counter agrees with ours at {same} of {counted(points.height, 'point')}."
     return [Sentence(text, "warning")]
 

@@ -15,6 +15,7 @@ from analysis.readable import duration_unit, short_names
 AXIS_WIDTH = 44
 MOST_LABELS = 40
 HEADROOM = 1.08
+FAILED_NOTE = " Red: failed requests."
 
 
 def over_time(points: pl.DataFrame, bins: pl.DataFrame, samples: pl.DataFrame, origin_ns: int) -> Chart | None:
@@ -28,7 +29,7 @@ def over_time(points: pl.DataFrame, bins: pl.DataFrame, samples: pl.DataFrame, o
     drawn = [panel for panel in known if panel is not None]
     note = f"Shaded: measured windows, labelled with their concurrency. Bins of {_width(bins)}."
     title = heading("The run against time", points, theme.WIDE, note="")
-    title.subtitle = [*title.subtitle, note]
+    title.subtitle = [*title.subtitle, note + FAILED_NOTE * bool(bins["failed_per_s"].sum())]
     last = drawn.pop()
     panels = [*(panel(None) for panel in drawn), last(_X_AXIS)]
     chart: Chart = alt.VConcatChart(vconcat=panels, spacing=14, title=title)
@@ -104,7 +105,8 @@ def _throughput(page: _Page, bins: pl.DataFrame) -> Panel | None:
 
     def draw(axis: alt.Axis | None) -> alt.LayerChart:
         base = alt.Chart(frame).encode(x=page.x("start_s", axis), x2="end_s:Q", tooltip=tooltip)
-        y = _y("throughput_per_s", "Completed", "(events/s)", frame["ended_per_s"])
+        subject = "Completed" if failures.is_empty() else "Completed, failed"
+        y = _y("throughput_per_s", subject, "(events/s)", frame["ended_per_s"])
         layers = [base.mark_rect(color=theme.BLUE, opacity=0.85).encode(y=y, y2=alt.datum(0)), page.labels()]
         if not failures.is_empty():
             failed = base.mark_rect(color=theme.VERMILLION).encode(y=y, y2="ended_per_s:Q")

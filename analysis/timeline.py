@@ -9,14 +9,14 @@ import polars as pl
 from loadgen.clock import NS_PER_S
 from loadgen.records import PROBE_POINT
 
-MOST_BINS = 300
+FEWEST_BINS, MOST_BINS = 40, 300
 MOST_SAMPLES = 1200
 COMPLETIONS_A_BIN = 10
 NICE_STEPS = (1.0, 2.0, 5.0)
 
 
 def request_bins(records: pl.LazyFrame, origin_ns: int) -> pl.DataFrame:
-    """Return the run in bins of equal width, at most about `MOST_BINS`; times are seconds after `origin_ns`.
+    """Return the run in bins of equal width, some tens to about `MOST_BINS`; times are seconds after `origin_ns`.
 
     Columns: `start_s`, `end_s`, `throughput_per_s`, `failed_per_s`, `in_flight_mean` (time average), and
     `service_p05_ns`, `service_p50_ns`, `service_p95_ns` of what completed in the bin (null if nothing did).
@@ -77,8 +77,9 @@ _BIN_COLUMNS = (
 def _edges_ns(sent_ns: npt.NDArray[np.int64], done_ns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     first_ns, last_ns = int(sent_ns.min()), int(done_ns.max())
     span_ns = last_ns - first_ns + 1
-    least_ns = max(span_ns / MOST_BINS, COMPLETIONS_A_BIN * span_ns / len(done_ns), 1.0)
-    width_ns = _nice_at_least(min(least_ns, span_ns))
+    # A slow server answers seldom: bins that waited for ten answers would span several points.
+    wanted = min(MOST_BINS, max(FEWEST_BINS, len(done_ns) / COMPLETIONS_A_BIN))
+    width_ns = _nice_at_least(max(span_ns / wanted, 1.0))
     return np.arange(-(-span_ns // width_ns) + 1, dtype=np.int64) * width_ns + first_ns
 
 

@@ -1,57 +1,68 @@
-"""perf_analyzer's `--input-data` JSON, both ways, in the forms the studies use.
+"""perf_analyzer's `--input-data` JSON, both ways.
 
-`{"data": [{NAME: {"content": [flat list], "shape": [...]}, ...}, ...]}`, one object a request; a bare list may
-stand for the object where the shape follows from the model. Datatypes are the model's. perf_analyzer ignores further
-keys at the top, so `loadgen` carries where the events came from: results of a synthetic file stay labelled so.
+`{"data": [step, ...]}` or `{"data": [[step, ...], ...]}` (streams); a step is `{NAME: tensor, ...}`, a tensor a list
+or `{"content": list or {"b64": text}, "shape": [...]}` or `{"b64": text, "shape": [...]}`. Accepted beyond
+perf_analyzer: whole numbers as floats, nested lists, FP16 and BF16 as numbers, a shape that follows from the model.
+Refused where it errs in silence: overflow, wrong string counts, broken base64. Datatypes are the model's.
+
+perf_analyzer ignores further keys at the top, so `loadgen` carries where the events came from: results of a synthetic
+file stay labelled so.
 """
 
+import json
 import math
+import mmap
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
+from inputs import values
+from inputs.values import Array
 from loadgen.atomic import written_atomically
 from loadgen.errors import PlanError
-from loadgen.kserve import DTYPES, InputEvent, ModelMetadata, Tensor, TensorMetadata
+from loadgen.kserve import InputEvent, ModelMetadata, Tensor, TensorMetadata
 
 Step = dict[str, msgspec.Raw]
-ELEMENT_TYPES: dict[str, type[list[Any]]] = {"b": list[bool], "f": list[float], "i": list[int], "u": list[int]}
-"""numpy kind -> what a JSON list must hold; whole numbers are welcome where floats are wanted."""
+TOLERATED = ("model", "parameters")
+"""Keys of a step that are no tensor: one that perf_analyzer ignores, one of ours."""
+
+NOT_NUMBERS = (b"NaN", b"Infinity")
 
 
 class _File(msgspec.Struct):
     data: list[msgspec.Raw]
     loadgen: dict[str, Any] = {}
-    validation_data: msgspec.Raw = msgspec.Raw()
+    validation_data: list[msgspec.Raw] = []
 
 
-class _Content(msgspec.Struct):
-    content: msgspec.Raw
+class _Tensor(msgspec.Struct):
+    content: msgspec.Raw = msgspec.Raw()
+    b64: str | None = None
     shape: list[int] | None = None
 
 
+class _Base64(msgspec.Struct):
+    b64: str
+
+
+Parameters = dict[str, bool | int | str]
+
+
 def read(path: Path, metadata: ModelMetadata) -> Iterator[InputEvent]:
-    """Yield the requests of one file, in order, as tensors of the model.
+    """Yield the requests of one file, stream by stream, in order, as tensors of the model.
 
     Raises:
-        PlanError: naming file, step, tensor and element of what is wrong.
+        PlanError: naming file, stream, step, tensor and element of what is wrong.
     """
-    wanted = {tensor.name: tensor for tensor in metadata.inputs}
-    for number, raw in enumerate(_file(path).data):
-        where = f"{path}: step {number}"
-        step = _decoded(raw, Step, f"{where}: a step is an object of tensors (lists of steps are not supported yet)")
-        unknown = [name for name in step if name not in wanted and name != "model"]
-        if unknown:
-            raise PlanError(f"{where}: model {metadata.name} has no input {unknown[0]}; it has {', '.join(wanted)}")
-        missing = [name for name in wanted if name not in step]
-        if missing:
-            raise PlanError(f"{where}: input {missing[0]} is missing")
-        tensors = tuple(_tensor(step[name], tensor, f"{where}: {name}") for name, tensor in wanted.items())
-        yield InputEvent(f"{path.stem} #{number}", tensors)
+    content = _file(path)
+    expected = _answers(path, content, metadata)
+    for stream, step, raw in _steps(path, content.data):
+        where = _where(path, content.data, stream, step)
+        tensors, parameters = _step(raw, metadata, where)
+        answer = expected.get((stream, step), ())
+        yield InputEvent(f"{path.stem} #{step}", tensors, None, stream, step, parameters, answer)
 
 
 def provenance(path: Path) -> dict[str, Any]:
@@ -67,79 +78,141 @@ def write(path: Path, events: Iterable[InputEvent], provenance: dict[str, object
     """Write events in the form with `content` and `shape`; return how many.
 
     Raises:
-        PlanError: the file cannot be written; none is left behind.
+        PlanError, FleetError: the file cannot be written; none is left behind.
     """
     count = 0
     with written_atomically(path) as file:
         file.write(b'{"loadgen":' + msgspec.json.encode(provenance) + b',\n"data":[')
         for event in events:
-            step = {
-                tensor.name: {"content": tensor.data.ravel().tolist(), "shape": list(tensor.data.shape)}
-                for tensor in event.tensors
-            }
+            step = {tensor.name: _written(tensor) for tensor in event.tensors}
             file.write((b",\n" if count else b"\n") + msgspec.json.encode(step))
             count += 1
         file.write(b"\n]}\n")
     return count
 
 
-def _file(path: Path) -> _File:
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise PlanError(f"{path}: cannot read: {error.strerror}; check --input-data") from error
-    content: _File = _decoded(text, _File, f"{path}: not perf_analyzer's input JSON")
-    if bytes(content.validation_data):
-        raise PlanError(f"{path}: validation_data is not supported yet; take it out")
-    if not content.data:
-        raise PlanError(f'{path}: "data" holds no step; nothing to send')
-    return content
+def resolved(values_: Array, shape: tuple[int, ...] | None, wanted: TensorMetadata, where: str) -> Tensor:
+    """Return the tensor of flat values, its shape as given or as it follows from the model.
 
-
-def _tensor(raw: msgspec.Raw, wanted: TensorMetadata, where: str) -> Tensor:
-    dtype = DTYPES.get(wanted.datatype)
-    if dtype is None:
-        raise PlanError(f"{where}: datatype {wanted.datatype} is not supported yet")
-    if bytes(raw).lstrip()[:1] == b"[":
-        content, shape = raw, None
-    else:
-        given = _decoded(raw, _Content, f'{where}: write {{"content": [...], "shape": [...]}} or a list')
-        content, shape = given.content, given.shape
-    values = _values(content, dtype, where)
-    return Tensor(wanted.name, wanted.datatype, values.reshape(_shape(shape, wanted, values.size, where)))
-
-
-def _values(raw: msgspec.Raw, dtype: np.dtype[np.generic], where: str) -> npt.NDArray[np.generic]:
-    items = _decoded(raw, ELEMENT_TYPES[dtype.kind], where)
-    if dtype.kind in "iu":
-        low, high = _limits(dtype)
-        if items and (min(items) < low or max(items) > high):
-            index = next(k for k, item in enumerate(items) if not low <= item <= high)
-            raise PlanError(f"{where}: element {index}: {items[index]} does not fit {dtype.name}")
-    values = np.array(items, dtype=np.float64 if dtype.kind == "f" else dtype)
-    with np.errstate(over="ignore"):
-        typed: npt.NDArray[np.generic] = values.astype(dtype)
-    if dtype.kind == "f" and not np.isfinite(typed).all():
-        index = int(np.argmin(np.isfinite(typed)))
-        raise PlanError(f"{where}: element {index}: {items[index]} does not fit {dtype.name}")
-    return typed
-
-
-def _limits(dtype: np.dtype[np.generic]) -> tuple[int, int]:
-    bits = 8 * dtype.itemsize
-    return (0, 2**bits - 1) if dtype.kind == "u" else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-
-
-def _shape(given: list[int] | None, wanted: TensorMetadata, size: int, where: str) -> tuple[int, ...]:
-    shape = tuple(given) if given is not None else _inferred(wanted, size, where)
+    Raises:
+        PlanError: the shape does not fit the model or the values.
+    """
+    shape = shape if shape is not None else _inferred(wanted, values_.size, where)
     fits = len(shape) == len(wanted.shape) and all(
         w == g or (w < 0 <= g) for w, g in zip(wanted.shape, shape, strict=True)
     )
     if not fits:
         raise PlanError(f"{where}: shape {list(shape)} does not fit the model's {wanted}")
-    if math.prod(shape) != size:
-        raise PlanError(f"{where}: shape {list(shape)} wants {math.prod(shape)} elements, content has {size}")
-    return shape
+    if math.prod(shape) != values_.size:
+        raise PlanError(f"{where}: shape {list(shape)} wants {math.prod(shape)} elements, content has {values_.size}")
+    return Tensor(wanted.name, wanted.datatype, values_.reshape(shape))
+
+
+def _file(path: Path) -> _File:
+    try:
+        with path.open("rb") as file:
+            text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""
+    except OSError as error:
+        raise PlanError(f"{path}: cannot read: {error.strerror}; check --input-data") from error
+    try:
+        content: _File = _decoded(text, _File, f"{path}: not perf_analyzer's input JSON")
+    except PlanError:
+        # Python's writer spells NaN and Infinity out, which JSON has no word for and perf_analyzer accepts.
+        if not any(word in text[:] for word in NOT_NUMBERS):
+            raise
+        content = _decoded(_with_quoted_numbers(text[:], path), _File, f"{path}: not perf_analyzer's input JSON")
+    if hasattr(text, "madvise"):
+        # Every page was touched; from here on only one step at a time is needed.
+        text.madvise(mmap.MADV_DONTNEED)
+    if not content.data:
+        raise PlanError(f'{path}: "data" holds no step; nothing to send')
+    return content
+
+
+def _with_quoted_numbers(text: bytes, path: Path) -> bytes:
+    try:
+        return msgspec.json.encode(json.loads(text, parse_constant=lambda word: values.CONSTANT_MARK + word))
+    except (ValueError, RecursionError) as error:
+        raise PlanError(f"{path}: not perf_analyzer's input JSON: {error}") from error
+
+
+def _steps(path: Path, data: list[msgspec.Raw]) -> Iterator[tuple[int, int, msgspec.Raw]]:
+    """Yield (stream, step, text) of a list of steps (one stream) or of streams."""
+    are_streams = [bytes(memoryview(raw)[:1]) == b"[" for raw in data]
+    if any(are_streams) and not all(are_streams):
+        raise PlanError(f'{path}: "data" mixes steps and streams; make every item an object, or every item a list')
+    if not all(are_streams):
+        yield from ((0, step, raw) for step, raw in enumerate(data))
+        return
+    for stream, raw in enumerate(data):
+        steps = _decoded(raw, list[msgspec.Raw], f"{path}: stream {stream}")
+        if not steps:
+            raise PlanError(f"{path}: stream {stream}: holds no step")
+        yield from ((stream, step, each) for step, each in enumerate(steps))
+
+
+def _where(path: Path, data: list[msgspec.Raw], stream: int, step: int) -> str:
+    in_streams = bytes(memoryview(data[0])[:1]) == b"["
+    return f"{path}: stream {stream} step {step}" if in_streams else f"{path}: step {step}"
+
+
+def _step(raw: msgspec.Raw, metadata: ModelMetadata, where: str) -> tuple[tuple[Tensor, ...], Parameters]:
+    wanted = {tensor.name: tensor for tensor in metadata.request_inputs}
+    step = _decoded(raw, Step, f"{where}: a step is an object of tensors")
+    unknown = [name for name in step if name not in wanted and name not in TOLERATED]
+    if unknown:
+        raise PlanError(f"{where}: model {metadata.name} has no input {unknown[0]}; it has {', '.join(wanted)}")
+    missing = [name for name in wanted if name not in step and name not in metadata.optional]
+    if missing:
+        raise PlanError(f"{where}: input {missing[0]} is missing")
+    tensors = tuple(_tensor(step[name], each, f"{where}: {name}") for name, each in wanted.items() if name in step)
+    return tensors, _parameters(step, where) if "parameters" not in wanted else {}
+
+
+def _parameters(step: Step, where: str) -> Parameters:
+    raw = step.get("parameters")
+    what = f"{where}: parameters are an object of booleans, integers and strings"
+    parameters: Parameters = {} if raw is None else _decoded(raw, Parameters, what)
+    return parameters
+
+
+def _tensor(raw: msgspec.Raw, wanted: TensorMetadata, where: str) -> Tensor:
+    if bytes(memoryview(raw)[:1]) == b"[":
+        items, shape = values.from_json(raw, wanted.datatype, where)
+        return resolved(items, shape if shape != (items.size,) else None, wanted, where)
+    given: _Tensor = _decoded(raw, _Tensor, f'{where}: write {{"content": [...], "shape": [...]}} or a list')
+    items, nested = _content(given, wanted.datatype, where)
+    shape = tuple(given.shape) if given.shape is not None else nested
+    return resolved(items, shape, wanted, where)
+
+
+def _content(given: _Tensor, datatype: str, where: str) -> tuple[Array, tuple[int, ...] | None]:
+    if given.b64 is not None:
+        return values.from_base64(given.b64, datatype, where), None
+    if not bytes(memoryview(given.content)[:1]):
+        raise PlanError(f'{where}: write {{"content": [...], "shape": [...]}} or a list: neither content nor b64')
+    if bytes(memoryview(given.content)[:1]) == b"{":
+        text = _decoded(given.content, _Base64, f'{where}: content is a list or {{"b64": text}}').b64
+        return values.from_base64(text, datatype, where), None
+    return values.from_json(given.content, datatype, where)
+
+
+def _answers(path: Path, content: _File, metadata: ModelMetadata) -> dict[tuple[int, int], tuple[Tensor, ...]]:
+    """Read what the model must answer; every step of `data` has one, in the same nesting."""
+    if not content.validation_data:
+        return {}
+    wanted = {tensor.name: tensor for tensor in metadata.request_outputs}
+    answers = {}
+    for stream, step, raw in _steps(path, content.validation_data):
+        where = f"{path}: validation_data: stream {stream} step {step}"
+        given = _decoded(raw, Step, f"{where}: a step is an object of tensors")
+        unknown = [name for name in given if name not in wanted]
+        if unknown:
+            raise PlanError(f"{where}: model {metadata.name} has no output {unknown[0]}; it has {', '.join(wanted)}")
+        answers[stream, step] = tuple(_tensor(each, wanted[name], f"{where}: {name}") for name, each in given.items())
+    if set(answers) != {(stream, step) for stream, step, _ in _steps(path, content.data)}:
+        raise PlanError(f"{path}: validation_data has not one step for each step of data")
+    return answers
 
 
 def _inferred(wanted: TensorMetadata, size: int, where: str) -> tuple[int, ...]:
@@ -150,7 +223,20 @@ def _inferred(wanted: TensorMetadata, size: int, where: str) -> tuple[int, ...]:
     return tuple(size // known if length < 0 else length for length in wanted.shape)
 
 
-def _decoded(text: bytes | msgspec.Raw, kind: Any, what: str) -> Any:  # noqa: ANN401 - as the kind asked for
+def _written(tensor: Tensor) -> dict[str, object]:
+    shape = list(tensor.data.shape)
+    if tensor.datatype == "BYTES":
+        try:
+            return {"content": [element.decode() for element in tensor.data.ravel()], "shape": shape}
+        except UnicodeDecodeError:
+            return {"b64": values.to_base64(tensor), "shape": shape}
+    finite = tensor.data.dtype.kind != "f" or bool(all(map(math.isfinite, tensor.data.ravel().tolist())))
+    if tensor.datatype == "BF16" or not finite:
+        return {"b64": values.to_base64(tensor), "shape": shape}
+    return {"content": tensor.data.ravel().tolist(), "shape": shape}
+
+
+def _decoded(text: Any, kind: Any, what: str) -> Any:  # noqa: ANN401 - as the kind asked for
     try:
         return msgspec.json.decode(text, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:

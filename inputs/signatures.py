@@ -60,6 +60,13 @@ def _odd(cells: pl.DataFrame) -> tuple[Tensor, ...]:
     )
 
 
+def _tml(cells: pl.DataFrame) -> tuple[Tensor, ...]:
+    exact = cells["geometry_id"].cast(pl.Float64).cast(pl.UInt64) == cells["geometry_id"]
+    if not exact.all():
+        raise OverflowError("a geometry_id is no exact FP64, which FEATURES[-1,6] is made of: not a TrackML event")
+    return (Tensor("FEATURES", "FP64", cells.select(pl.all().cast(pl.Float64)).to_numpy(order="c")),)
+
+
 def _itk(cells: pl.DataFrame) -> tuple[Tensor, ...]:
     columns = ("geometry_id", "measurement_id", "channel0", "channel1")
     for name in columns:
@@ -82,6 +89,7 @@ SIGNATURES = {
         (TensorMetadata("CELL_POSITIONS", "INT64", (-1, 4)), TensorMetadata("CELL_PROPERTIES", "FP32", (-1, 2))),
         _itk,
     ),
+    "tml": Signature("tml", (TensorMetadata("FEATURES", "FP64", (-1, 6)),), _tml),
 }
 """Name -> version. FEATURES: measurement_id, channel0, channel1, timestamp, value. CELL_POSITIONS: geometry_id,
-measurement_id, channel0, channel1. CELL_PROPERTIES: timestamp, value."""
+measurement_id, channel0, channel1. CELL_PROPERTIES: timestamp, value. TML: all six columns."""

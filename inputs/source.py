@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inputs import perf_json, signatures, synthetic, traccc
+from inputs import overlay, perf_json, raw_files, signatures, synthetic, traccc
+from inputs.batch import batched
 from inputs.event import Event
+from inputs.generate import generated
 from loadgen.errors import PlanError
 from loadgen.kserve import InputEvent, ModelMetadata
-from loadgen.plan import Cells, InputData, PerfJson, Synthetic
+from loadgen.plan import Cells, Generated, InputData, PerfJson, Synthetic
 
 PROVENANCE_FILE = "provenance.json"
 """Beside cells files that were made, not measured: says how."""
@@ -35,21 +37,36 @@ class Source:
         match self.data:
             case PerfJson(paths):
                 words = f"perf_analyzer JSON {', '.join(Path(path).name for path in paths)}"
-            case Cells(paths):
-                words = f"cells of {', '.join(Path(path).name for path in paths)}"
+            case Cells(paths, each, merge_duplicates):
+                laid = f"overlay of {each} events of " * (each > 1) + "merged " * (merge_duplicates and each == 1)
+                words = f"{laid}cells of {', '.join(Path(path).name for path in paths)}"
             case Synthetic():
                 return made
+            case Generated(kind, requests, _, seed):
+                return f"{kind} values, {requests} requests, seed {seed}"
         return f"{words} ({made})" if made else words
 
-    def events(self, metadata: ModelMetadata) -> Iterator[InputEvent]:
+    def events(self, metadata: ModelMetadata, batch: int = 1) -> Iterator[InputEvent]:
+        """Yield every request, encoded for the model, each joining `batch` events.
+
+        Raises:
+            PlanError: an input cannot be read, does not fit the model, or cannot be batched.
+        """
+        return batched(self._single_events(metadata), metadata, batch)
+
+    def _single_events(self, metadata: ModelMetadata) -> Iterator[InputEvent]:
         """Yield every event, encoded for the model.
 
         Raises:
             PlanError: an input cannot be read, or the model takes nothing that cells can be turned into.
         """
         if isinstance(self.data, PerfJson):
-            for path in self.data.paths:
-                yield from perf_json.read(Path(path), metadata)
+            for path in map(Path, self.data.paths):
+                yield from [raw_files.read(path, metadata)] if path.is_dir() else perf_json.read(path, metadata)
+            return
+        if isinstance(self.data, Generated):
+            given = self.data
+            yield from generated(metadata, given.values, given.requests, given.seed, given.shapes)
             return
         signature = signatures.choose(metadata)
         if isinstance(self.data, Synthetic) and signature.name != "odd":
@@ -63,7 +80,12 @@ class Source:
         if isinstance(self.data, Synthetic):
             return synthetic.events(self.data.mu, self.data.events, self.data.seed)
         assert isinstance(self.data, Cells)
-        return traccc.read_events(self.data.paths)
+        events = traccc.read_events(self.data.paths)
+        if self.data.overlay > 1:
+            return overlay.overlaid(events, self.data.overlay)
+        if self.data.merge_duplicates:
+            return (Event(event.label, overlay.merged(event.cells)) for event in events)
+        return events
 
 
 def open_source(data: InputData) -> Source:
@@ -74,11 +96,13 @@ def open_source(data: InputData) -> Source:
     """
     match data:
         case PerfJson(paths):
-            found = [perf_json.provenance(Path(path)) for path in paths]
+            found = [{} if Path(path).is_dir() else perf_json.provenance(Path(path)) for path in paths]
             return Source(data, _merged(found, "unknown"))
         case Cells(paths):
             traccc.cells_files(paths)
             return Source(data, _merged([_folder_provenance(Path(path)) for path in paths], "replay"))
+        case Generated(kind, requests, _, seed):
+            return Source(data, {"source": kind, "requests": requests, "seed": seed})
         case Synthetic(mu, events, seed):
             return Source(data, synthetic_provenance(mu, events, seed))
 

@@ -56,9 +56,10 @@ def read_cells(path: Path) -> pl.DataFrame:
         raise PlanError(f"{path}: has no column {', '.join(missing)}; its header is {','.join(names) or 'empty'}")
     # Types are given, not inferred: an identifier above 2^63 does not fit the Int64 that inference would choose.
     types = {name: CELLS_SCHEMA.get(name, pl.String()) for name in names}
+    kinds = list(types.values())
     try:
-        cells = pl.read_csv(path, has_header=True, new_columns=names, schema_overrides=list(types.values()))
-    except (pl.exceptions.PolarsError, OSError) as error:
+        cells = pl.read_csv(path, has_header=True, quote_char=None, new_columns=names, schema_overrides=kinds)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise PlanError(f"{path}: {_first_line(error)}") from error
     cells = cells.select(list(CELLS_SCHEMA))
     if cells.is_empty():

@@ -14,7 +14,18 @@ from analysis.report import write_report
 from analysis.runs import Run, open_run
 from inputs.source import open_source
 from loadgen.errors import PlanError
-from loadgen.plan import Cells, ClosedLoop, Endpoint, InputData, PerfJson, Plan, Synthetic, checked, concurrency_range
+from loadgen.plan import (
+    Cells,
+    ClosedLoop,
+    Endpoint,
+    Generated,
+    InputData,
+    PerfJson,
+    Plan,
+    Synthetic,
+    checked,
+    concurrency_range,
+)
 from loadgen.progress import Observer, Quiet
 from loadgen.run import Job, run
 from loadgen.rundir import RunDirectory
@@ -64,6 +75,7 @@ def plan_of(  # noqa: PLR0913 - each is one option of the command line
     metrics_url: str | None = "",
     metrics_interval_ms: int = 1000,
     seed: int = 0,
+    batch: int = 1,
     ready_timeout_s: float = 10.0,
     name: str | None = None,
     output: str | Path = "runs",
@@ -88,6 +100,7 @@ def plan_of(  # noqa: PLR0913 - each is one option of the command line
         deadline_ms=deadline_ms,
         metrics_interval_ms=metrics_interval_ms,
         seed=seed,
+        batch=batch,
         ready_timeout_s=ready_timeout_s,
     )
     return checked(plan), Path(output)
@@ -116,22 +129,31 @@ def write_outputs(directory: RunDirectory) -> Run:
     return sealed
 
 
-def input_of(given: str | Path | Sequence[str | Path] | InputData) -> InputData:
+def input_of(
+    given: str | Path | Sequence[str | Path] | InputData, *, overlay: int = 1, merge_duplicates: bool = False
+) -> InputData:
     """Tell the kind of the inputs by their file names; paths become absolute, so that a plan can be run anywhere.
 
     Raises:
         PlanError: JSON files and cells mixed, or no path at all.
     """
-    if isinstance(given, PerfJson | Cells | Synthetic):
+    if isinstance(given, PerfJson | Cells | Synthetic | Generated):
         return given
     paths = [given] if isinstance(given, str | Path) else list(given)
     if not paths:
         raise PlanError("no inputs: give --input-data a JSON file, a cells CSV or a folder of them")
     absolute = tuple(os.path.abspath(path) for path in paths)  # noqa: PTH100 - resolve() would follow links
-    are_json = {path.endswith(".json") for path in absolute}
-    if len(are_json) > 1:
+    are_tensors = {_holds_tensors(Path(path)) for path in absolute}
+    if len(are_tensors) > 1:
         raise PlanError("--input-data: give either JSON files or cells CSVs, not both")
-    return PerfJson(absolute) if are_json.pop() else Cells(absolute)
+    return PerfJson(absolute) if are_tensors.pop() else Cells(absolute, overlay, merge_duplicates)
+
+
+def _holds_tensors(path: Path) -> bool:
+    """Say whether a path is perf_analyzer's kind of input: JSON, or a folder of raw files, not of cells."""
+    if path.is_dir():
+        return not any(path.glob("event*-cells.csv")) and any(path.iterdir())
+    return path.suffix == ".json"
 
 
 def loads_of(concurrency: str | int | Iterable[int]) -> tuple[ClosedLoop, ...]:

@@ -14,7 +14,7 @@ from rich.console import Console
 from loadgen import atomic
 from loadgen.entry import enter
 from loadgen.errors import PlanError
-from loadgen.plan import Plan, Synthetic
+from loadgen.plan import Generated, Plan, Synthetic, shape_option
 from loadgen.progress import JsonLines, LiveTable, Observer, PlainLines, Quiet
 
 INTERRUPTED = 130
@@ -36,9 +36,16 @@ InputPaths = Annotated[
     list[str],
     typer.Option(
         "--input-data",
-        help="perf_analyzer JSON, traccc cells CSV, a folder of event*-cells.csv, or `synthetic`; repeatable.",
+        help="perf_analyzer JSON, a folder of raw files, cells CSVs or a folder of them, synthetic, zero or random.",
     ),
 ]
+Shape = Annotated[
+    list[str] | None,
+    typer.Option("--shape", metavar="NAME:D1,D2", help="Dimensions for zero, random; repeatable."),
+]
+Overlay = Annotated[int, typer.Option("--overlay", min=1, help="Lay so many events of cells over each other.")]
+MergeDuplicates = Annotated[bool, typer.Option("--merge-duplicates", help="Sum cells that a file names twice.")]
+Batch = Annotated[int, typer.Option("-b", "--batch-size", min=1, help="Events a request, for models that batch.")]
 Mu = Annotated[float, typer.Option("--mu", min=0.001, help="Pile-up of synthetic events.")]
 Events = Annotated[int, typer.Option("--events", min=1, help="How many synthetic events.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of synthetic events and of the order of requests.")]
@@ -78,6 +85,10 @@ def sweep(  # noqa: PLR0913, PLR0917 - each is one option
     mu: Mu = 200.0,
     events: Events = 10,
     seed: Seed = 0,
+    shape: Shape = None,
+    overlay: Overlay = 1,
+    merge_duplicates: MergeDuplicates = False,
+    batch: Batch = 1,
     concurrency_range: ConcurrencyRange = "1",
     measurement_interval: WindowMs = 5000,
     warmup_ms: WarmupMs = 2000,
@@ -95,10 +106,10 @@ def sweep(  # noqa: PLR0913, PLR0917 - each is one option
     """Measure a served model at each concurrency of a range."""
     from loadgen import api  # noqa: PLC0415 - tables and charts load only when they are needed
 
-    synthetic = input_data == ["synthetic"]
     plan, root = api.plan_of(
         model=model,
-        input_data=Synthetic(mu, events, seed) if synthetic else input_data,
+        input_data=made(input_data, mu=mu, events=events, seed=seed, shape=shape)
+        or api.input_of(input_data, overlay=overlay, merge_duplicates=merge_duplicates),
         url=url,
         version=model_version,
         concurrency=concurrency_range,
@@ -108,6 +119,7 @@ def sweep(  # noqa: PLR0913, PLR0917 - each is one option
         metrics_url=metrics_url if collect_metrics else None,
         metrics_interval_ms=metrics_interval,
         seed=seed,
+        batch=batch,
         ready_timeout_s=ready_timeout_s,
         name=name or None,
         output=output,
@@ -190,6 +202,19 @@ def seal(run: Annotated[Path, typer.Argument(help="A run directory without a man
     manifest = finish.rescue(directory)
     api.write_outputs(directory)
     typer.echo(f"{run}: sealed: {manifest.rows} requests, {manifest.points} points, {manifest.samples} samples")
+
+
+def made(
+    input_data: list[str], *, mu: float, events: int, seed: int, shape: list[str] | None
+) -> Synthetic | Generated | None:
+    """Return the inputs that are made, not read, if the words name any."""
+    match input_data:
+        case ["synthetic"]:
+            return Synthetic(mu, events, seed)
+        case ["zero" | "random" as kind]:
+            shapes = dict(map(shape_option, shape or []))
+            return Generated(kind, 1 if kind == "zero" else events, shapes, seed)
+    return None
 
 
 def observer(*, quiet: bool, json: bool) -> Observer:

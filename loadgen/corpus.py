@@ -2,7 +2,8 @@
 
 import hashlib
 import mmap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,22 @@ class Body(msgspec.Struct, frozen=True):
     cells: int | None
     offset_bytes: int
     size_bytes: int
+    stream: int = 0
+    step: int = 0
+    answer: dict[str, str] = {}
+    """Output -> sha256 of the raw content that the model must answer; empty where any answer is right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request to keep: its message, and what `Body` says of it."""
+
+    label: str
+    message: bytes
+    cells: int | None = None
+    stream: int = 0
+    step: int = 0
+    answer: Mapping[str, str] = field(default_factory=dict)
 
 
 class Index(msgspec.Struct, frozen=True):
@@ -33,13 +50,13 @@ class Index(msgspec.Struct, frozen=True):
 
 def write(
     path: Path,
-    requests: Iterable[tuple[str, int | None, bytes]],
+    requests: Iterable[Request],
     source: str,
     provenance: dict[str, object],
     *,
     synthetic: bool,
 ) -> Index:
-    """Write (label, cells, message bytes) of each request to `path` and return the index.
+    """Write the message of each request to `path` and return the index.
 
     Raises:
         PlanError: there is no request.
@@ -48,11 +65,12 @@ def write(
     digest, bodies, offset = hashlib.sha256(), [], 0
     try:
         with path.open("wb") as file:
-            for label, cells, message in requests:
-                file.write(message)
-                digest.update(message)
-                bodies.append(Body(label, cells, offset, len(message)))
-                offset += len(message)
+            for request in requests:
+                size = file.write(request.message)
+                digest.update(request.message)
+                facts = (request.stream, request.step, dict(request.answer))
+                bodies.append(Body(request.label, request.cells, offset, size, *facts))
+                offset += size
     except OSError as error:
         raise atomic.refusal(path, error) from error
     if not bodies:

@@ -7,7 +7,7 @@ times a second, not thousands.
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from loadgen import clock
 from loadgen.errors import FleetError
@@ -41,6 +41,9 @@ class ClosedLoopDrive:
     order: Iterator[int]
     deadline_ns: int
     on_failure: Callable[[Reply], None]
+    fault: Callable[[int, bytes], str | None] = lambda _body, _response: None
+    """Says what is wrong with the response to a body, where that is known beforehand."""
+
     now_ns: Callable[[], int] = clock.now_ns
     counts: Counts = field(default_factory=Counts)
     broken: FleetError | None = None
@@ -80,7 +83,7 @@ class ClosedLoopDrive:
             self.stop()
             return
         self.counts.in_flight += 1
-        self.transport.send(message, self.deadline_ns, lambda reply: self._on_reply(row, reply))
+        self.transport.send(message, self.deadline_ns, lambda reply: self._on_reply(row, self._judged(body, reply)))
 
     def _on_reply(self, row: int, reply: Reply) -> None:
         self.journal.ended(row, reply)
@@ -94,10 +97,16 @@ class ClosedLoopDrive:
             self._failed(reply)
         self._mark_drained()
 
+    def _judged(self, body: int, reply: Reply) -> Reply:
+        details = self.fault(body, reply.response) if reply.outcome is Outcome.OK else None
+        return replace(reply, outcome=Outcome.WRONG_ANSWER, details=details) if details else reply
+
     def _failed(self, reply: Reply) -> None:
         self.counts.failed += 1
         self.on_failure(reply)
-        if self._sending:
+        if self._sending and reply.outcome is Outcome.WRONG_ANSWER:
+            self._send_next(reply.done_ns)  # the server works: there is nothing to give it time for
+        elif self._sending:
             self._rest(reply.done_ns)
         self._failures_in_a_row += 1
 

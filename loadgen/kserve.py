@@ -1,14 +1,14 @@
 """KServe v2 messages: request bytes from tensors, and the server's answers as plain frozen types."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from google.protobuf import json_format
 from tritonclient.grpc import service_pb2
-
-from loadgen.errors import PlanError
 
 SERVICE = "/inference.GRPCInferenceService/"
 
@@ -27,9 +27,11 @@ DTYPES: dict[str, np.dtype[np.generic]] = {
         "FP16": "<f2",
         "FP32": "<f4",
         "FP64": "<f8",
+        "BF16": "<u2",
+        "BYTES": "O",
     }.items()
 }
-"""KServe datatype -> little-endian numpy dtype, for the types whose elements have a fixed size."""
+"""KServe datatype -> little-endian numpy dtype; BF16 is held as its 16 bits, BYTES as objects of type bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,24 @@ class ModelMetadata:
     platform: str
     inputs: tuple[TensorMetadata, ...]
     outputs: tuple[TensorMetadata, ...]
+    max_batch_size: int = 0
+    optional: frozenset[str] = frozenset()
+    sequence: bool = False
+
+    @property
+    def request_inputs(self) -> tuple[TensorMetadata, ...]:
+        """The inputs of one request of a batch: without the batch dimension, where the model has one."""
+        return self._unbatched(self.inputs)
+
+    @property
+    def request_outputs(self) -> tuple[TensorMetadata, ...]:
+        """The outputs likewise."""
+        return self._unbatched(self.outputs)
+
+    def _unbatched(self, tensors: tuple[TensorMetadata, ...]) -> tuple[TensorMetadata, ...]:
+        if self.max_batch_size == 0:
+            return tensors
+        return tuple(TensorMetadata(tensor.name, tensor.datatype, tensor.shape[1:]) for tensor in tensors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +82,23 @@ class Tensor:
 
     name: str
     datatype: str
-    data: npt.NDArray[np.generic]
+    data: npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
 class InputEvent:
-    """One event encoded for a model: its tensors, a label for charts, and its cell count where known."""
+    """One event encoded for a model: its tensors, a label for charts, and its cell count where known.
+
+    `answer` holds the outputs the model must give, where the input says so; `parameters` go with the request.
+    """
 
     label: str
     tensors: tuple[Tensor, ...]
     cells: int | None = None
+    stream: int = 0
+    step: int = 0
+    parameters: Mapping[str, bool | int | str] = field(default_factory=dict)
+    answer: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,20 +120,28 @@ class Statistics:
     compute_output_ns: int
 
 
-def infer_request(model: str, version: str, tensors: Iterable[Tensor]) -> bytes:
-    """Serialise one ModelInferRequest with raw little-endian contents; all outputs are returned.
-
-    Raises:
-        PlanError: a tensor has a datatype without a fixed element size.
-    """
+def infer_request(
+    model: str, version: str, tensors: Iterable[Tensor], parameters: Mapping[str, bool | int | str] | None = None
+) -> bytes:
+    """Serialise one ModelInferRequest with raw little-endian contents; all outputs are returned."""
     request = service_pb2.ModelInferRequest(model_name=model, model_version=version)
     for tensor in tensors:
-        if tensor.datatype not in DTYPES:
-            raise PlanError(f"input {tensor.name}: datatype {tensor.datatype} is not supported yet")
         request.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.data.shape)
-        data = np.ascontiguousarray(tensor.data, dtype=DTYPES[tensor.datatype])
-        request.raw_input_contents.append(data.tobytes())
+        request.raw_input_contents.append(raw_content(tensor))
+    for name, value in (parameters or {}).items():
+        setattr(request.parameters[name], PARAMETER_FIELDS[type(value)], value)
     return bytes(request.SerializeToString())
+
+
+PARAMETER_FIELDS = {bool: "bool_param", int: "int64_param", str: "string_param"}
+
+
+def raw_content(tensor: Tensor) -> bytes:
+    """Return a tensor's elements in KServe's raw form: little-endian; BYTES each behind its length in four bytes."""
+    if tensor.datatype == "BYTES":
+        elements: list[bytes] = list(tensor.data.ravel().tolist())
+        return b"".join(len(element).to_bytes(4, "little") + element for element in elements)
+    return np.ascontiguousarray(tensor.data, dtype=DTYPES[tensor.datatype]).tobytes()
 
 
 def infer_outputs(response: bytes) -> tuple[TensorMetadata, ...]:
@@ -115,9 +150,32 @@ def infer_outputs(response: bytes) -> tuple[TensorMetadata, ...]:
     return tuple(_tensor_metadata(output) for output in message.outputs)
 
 
-def model_metadata(message: service_pb2.ModelMetadataResponse) -> ModelMetadata:
-    """Turn a ModelMetadataResponse into the plain type."""
+def wrong_answer(response: bytes, expected: Mapping[str, str]) -> str | None:
+    """Compare a ModelInferResponse with the digests of its outputs; say what differs, or None if nothing does."""
+    message = service_pb2.ModelInferResponse.FromString(response)
+    given = dict(zip((output.name for output in message.outputs), message.raw_output_contents, strict=False))
+    for name, wanted in expected.items():
+        if name not in given:
+            return f"output {name} is missing"
+        if digest(given[name]) != wanted:
+            return f"output {name} is not the expected one"
+    return None
+
+
+def digest(content: bytes) -> str:
+    """Return the sha256 of raw content, as hexadecimal text."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def model_metadata(
+    message: service_pb2.ModelMetadataResponse, config: Mapping[str, Any] | None = None
+) -> ModelMetadata:
+    """Turn a ModelMetadataResponse, and what only the model's configuration says, into the plain type."""
+    config = config or {}
     return ModelMetadata(
+        max_batch_size=int(config.get("max_batch_size", 0)),
+        optional=frozenset(tensor["name"] for tensor in config.get("input", ()) if tensor.get("optional")),
+        sequence="sequence_batching" in config,
         name=message.name,
         versions=tuple(message.versions),
         platform=message.platform,

@@ -27,15 +27,26 @@ class ClosedLoop(msgspec.Struct, frozen=True, tag_field="kind", tag="closed_loop
 
 
 class PerfJson(msgspec.Struct, frozen=True, tag_field="kind", tag="perf_json"):
-    """Requests read from perf_analyzer's `--input-data` JSON files."""
+    """Requests read from perf_analyzer's `--input-data`: JSON files, or folders with a raw file an input."""
 
     paths: tuple[str, ...]
 
 
 class Cells(msgspec.Struct, frozen=True, tag_field="kind", tag="cells"):
-    """Events read from traccc cells CSVs: files, or directories holding `event*-cells.csv`."""
+    """Events of traccc cells CSVs (files, or folders of them), every `overlay` of them laid over each other."""
 
     paths: tuple[str, ...]
+    overlay: Positive = 1
+    merge_duplicates: bool = False
+
+
+class Generated(msgspec.Struct, frozen=True, tag_field="kind", tag="generated"):
+    """Requests made from the model's declaration alone; `shapes` gives the dimensions it leaves free."""
+
+    values: Literal["zero", "random"]
+    requests: Positive = 1
+    shapes: dict[str, tuple[Positive, ...]] = {}
+    seed: NotNegative = 0
 
 
 class Synthetic(msgspec.Struct, frozen=True, tag_field="kind", tag="synthetic"):
@@ -46,7 +57,7 @@ class Synthetic(msgspec.Struct, frozen=True, tag_field="kind", tag="synthetic"):
     seed: NotNegative = 0
 
 
-InputData = PerfJson | Cells | Synthetic
+InputData = PerfJson | Cells | Synthetic | Generated
 
 
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,6 +72,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     deadline_ms: Positive = 300_000
     metrics_interval_ms: Positive = 1000
     seed: NotNegative = 0
+    batch: Positive = 1
     ready_timeout_s: PositiveFloat = 30.0
     format: Literal[1] = 1
 
@@ -91,6 +103,19 @@ def checked(plan: Plan) -> Plan:
     if not plan.loads:
         raise PlanError("the plan has no load: give at least one concurrency")
     return from_json(msgspec.json.encode(plan), "the plan")
+
+
+def shape_option(text: str) -> tuple[str, tuple[int, ...]]:
+    """Parse perf_analyzer's `--shape NAME:d1,d2`; the name may hold colons.
+
+    Raises:
+        PlanError: there is no name, or a dimension is not a positive whole number.
+    """
+    name, _, dimensions = text.rpartition(":")
+    parts = dimensions.split(",")
+    if not name or not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
+        raise PlanError(f"--shape {text}: write NAME:D1,D2 with whole numbers from 1, as FEATURES:1000,5")
+    return name, tuple(map(int, parts))
 
 
 def concurrency_range(text: str) -> tuple[ClosedLoop, ...]:

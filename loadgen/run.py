@@ -14,9 +14,9 @@ import msgspec
 from loadgen import atomic, clock, corpus, environment, finish, fleet, kserve, points, rundir, seal
 from loadgen import plan as plans
 from loadgen.commands import Failed, Open, Progress
-from loadgen.errors import LoadgenError, TargetError
+from loadgen.errors import LoadgenError, PlanError, TargetError
 from loadgen.kserve import InputEvent, ModelMetadata
-from loadgen.plan import Plan
+from loadgen.plan import Endpoint, Plan
 from loadgen.point import Bench, measure_point, read_statistics
 from loadgen.points import Row, Target
 from loadgen.progress import Observer
@@ -45,8 +45,8 @@ class Source(Protocol):
     def provenance(self) -> dict[str, object]:
         """Where the events come from, in full."""
 
-    def events(self, metadata: ModelMetadata) -> Iterator[InputEvent]:
-        """Yield every event, encoded for the model."""
+    def events(self, metadata: ModelMetadata, batch: int) -> Iterator[InputEvent]:
+        """Yield every request, encoded for the model, each joining `batch` events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,10 +181,9 @@ async def _describe_target(job: Job, log: EventLog, triton: Triton, metadata: Mo
 
 def _write_corpus(job: Job, directory: RunDirectory, log: EventLog, metadata: ModelMetadata) -> None:
     endpoint, source = job.plan.endpoint, job.source
-    requests = (
-        (event.label, event.cells, kserve.infer_request(endpoint.model, endpoint.version, event.tensors))
-        for event in source.events(metadata)
-    )
+    if metadata.sequence:
+        raise PlanError(f"model {metadata.name} keeps state over a sequence of requests, which is not driven yet")
+    requests = (_request(endpoint, event) for event in source.events(metadata, job.plan.batch))
     index = corpus.write(
         directory.corpus, requests, source.description, source.provenance, synthetic=source.synthetic
     )
@@ -193,6 +192,12 @@ def _write_corpus(job: Job, directory: RunDirectory, log: EventLog, metadata: Mo
     log.event("corpus", bodies=len(sizes), size_bytes=sum(sizes), sha256=index.sha256)
     mean_mb = sum(sizes) / len(sizes) / 1e6
     job.observer.announce(f"inputs: {source.description}; {len(sizes)} requests of {mean_mb:.3g} MB on average")
+
+
+def _request(endpoint: Endpoint, event: InputEvent) -> corpus.Request:
+    message = kserve.infer_request(endpoint.model, endpoint.version, event.tensors, event.parameters)
+    answer = {tensor.name: kserve.digest(kserve.raw_content(tensor)) for tensor in event.answer}
+    return corpus.Request(event.label, message, event.cells, event.stream, event.step, answer)
 
 
 @asynccontextmanager

@@ -53,7 +53,10 @@ class Worker:
         index = msgspec.json.decode(Path(opening.index).read_bytes(), type=corpus.Index)
         bodies = corpus.load(Path(opening.corpus), index)
         order = corpus.passes(len(bodies), opening.seed)
-        self._drive = ClosedLoopDrive(transport, journal, bodies, order, opening.deadline_ns, self._on_failure)
+        self._answers = [body.answer for body in index.bodies]
+        self._drive = ClosedLoopDrive(
+            transport, journal, bodies, order, opening.deadline_ns, self._on_failure, self._fault
+        )
         self._transport, self._journal, self._bodies = transport, journal, bodies
         self._deadline_ns = opening.deadline_ns
         self._process = psutil.Process()
@@ -110,6 +113,10 @@ class Worker:
             report(Probed(reply.outcome.label, details, service_ns, len(reply.response), words))
 
         self._transport.send(self._bodies[0], self._deadline_ns, on_reply)
+
+    def _fault(self, body: int, response: bytes) -> str | None:
+        expected = self._answers[body]
+        return kserve.wrong_answer(response, expected) if expected else None
 
     def _on_failure(self, reply: Reply) -> None:
         kind = (self._point, reply.outcome, reply.details[:DETAILS_LIMIT])

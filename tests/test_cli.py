@@ -139,7 +139,7 @@ def test_the_metrics_port_is_not_the_grpc_port(stub: RunningStub, tmp_path: Path
     [
         ('{"data": [', "truncated"),
         ('{"data": [{"NOSUCH": [1]}]}', "has no input NOSUCH"),
-        ('{"data": [{"GEOMETRY_ID": [1.5], "FEATURES": [0, 0, 0, 0, 0]}]}', "Expected `int`, got `float`"),
+        ('{"data": [{"GEOMETRY_ID": [1.5], "FEATURES": [0, 0, 0, 0, 0]}]}', "expected a whole number, got 1.5"),
         ('{"data": [{"GEOMETRY_ID": [1], "FEATURES": {"content": [0], "shape": [1, 5]}}]}', "wants 5 elements"),
     ],
 )

@@ -34,7 +34,7 @@ class Bench:
         self.journal = Journal(folder, worker=0, segment_rows=64)
         order = corpus.passes(len(BODIES), seed=0)
         self.drive = ClosedLoopDrive(
-            self.transport, self.journal, BODIES, order, 10**9, self.failures.append, time.now_ns
+            self.transport, self.journal, BODIES, order, 10**9, self.failures.append, now_ns=time.now_ns
         )
 
     async def point(self, number: int, concurrency: int, length_ms: int) -> None:

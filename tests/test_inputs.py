@@ -219,14 +219,17 @@ GOOD_STEP = {
     [
         (
             {"GEOMETRY_ID": {"content": [1, -2], "shape": [2]}},
-            "step 1: GEOMETRY_ID: element 1: -2 does not fit uint64",
+            "step 1: GEOMETRY_ID: element 1: -2 does not fit UINT64",
         ),
         ({"GEOMETRY_ID": {"content": [1, 2**64], "shape": [2]}}, "GEOMETRY_ID"),
         (
             {"GEOMETRY_ID": {"content": [1, 2.5], "shape": [2]}},
-            "GEOMETRY_ID: Expected `int`, got `float` - at `$[1]`",
+            "GEOMETRY_ID: element 1: expected a whole number, got 2.5",
         ),
-        ({"GEOMETRY_ID": {"content": [1, "2"], "shape": [2]}}, "GEOMETRY_ID: Expected `int`, got `str` - at `$[1]`"),
+        (
+            {"GEOMETRY_ID": {"content": [1, "2"], "shape": [2]}},
+            'GEOMETRY_ID: element 1: expected a whole number, got "2"',
+        ),
         (
             {"FEATURES": {"content": [0.5] * 9, "shape": [2, 5]}},
             "FEATURES: shape [2, 5] wants 10 elements, content has 9",
@@ -263,8 +266,10 @@ def test_a_bad_step_is_named_to_the_element(tmp_path: Path, change: dict[str, ob
         ("[]", "Expected `object`"),
         ("{}", "missing required field `data`"),
         ('{"data": []}', "nothing to send"),
-        ('{"data": [[{}]]}', "lists of steps are not supported yet"),
-        ('{"data": [{}], "validation_data": []}', "validation_data is not supported yet"),
+        ('{"data": [[{}]]}', "stream 0 step 0: input GEOMETRY_ID is missing"),
+        ('{"data": [{}, [{}]]}', "mixes steps and streams"),
+        ('{"data": [[]]}', "stream 0: holds no step"),
+        ('{"data": [{"GEOMETRY_ID": [NaN], "FEATURES": []}]}', "element 0: expected a whole number"),
         ('{"data": [{"FEATURES": [1]}]}', "input GEOMETRY_ID is missing"),
     ],
 )
@@ -302,11 +307,13 @@ def test_any_value_for_a_tensor_is_read_or_refused(
 @pytest.mark.parametrize(
     ("datatype", "content", "words"),
     [
-        ("UINT8", [255, 300], "element 1: 300 does not fit uint8"),
-        ("FP32", [1, 1e300], r"element 1: 1e\+300 does not fit float32"),
-        ("INT16", [-32769], "element 0: -32769 does not fit int16"),
-        ("BOOL", [1], "Expected `bool`"),
-        ("BYTES", ["a"], "BYTES is not supported yet"),
+        ("UINT8", [255, 300], "element 1: 300 does not fit UINT8"),
+        ("FP32", [1, 1e300], r"element 1: 1e\+300 does not fit FP32"),
+        ("INT16", [-32769], "element 0: -32769 does not fit INT16"),
+        ("BOOL", [1], "element 0: expected true or false, got 1"),
+        ("BYTES", ["a", 1], "element 1: expected a string, got 1"),
+        ("FP16", [1, 70000], "element 1: 70000.0 does not fit FP16"),
+        ("BF16", [1e300], r"element 0: 1e\+300 does not fit BF16"),
     ],
 )
 def test_a_value_that_does_not_fit_is_refused_not_wrapped(

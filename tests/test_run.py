@@ -30,7 +30,7 @@ class TinySource:
     synthetic = False
     provenance: dict[str, object] = {}  # noqa: RUF012 - never changed
 
-    def events(self, metadata: ModelMetadata) -> Iterator[InputEvent]:
+    def events(self, metadata: ModelMetadata, batch: int) -> Iterator[InputEvent]:
         """Yield them for the ODD signature."""
         assert metadata.inputs
         for cells in (3, 5, 8):

@@ -71,9 +71,10 @@ class Triton:
             await clock.sleep_ns(POLL_NS)
 
     async def metadata(self) -> ModelMetadata:
-        """Return the model's signature and versions."""
+        """Return the model's signature and versions, with what its configuration adds."""
         request = service_pb2.ModelMetadataRequest(name=self.endpoint.model, version=self.endpoint.version)
-        return model_metadata(await self._call("ModelMetadata", request, service_pb2.ModelMetadataResponse))
+        message = await self._call("ModelMetadata", request, service_pb2.ModelMetadataResponse)
+        return model_metadata(message, await self.model_config())
 
     async def model_config(self) -> dict[str, object]:
         """Return the model's configuration as the server completed it, as JSON-ready data."""
