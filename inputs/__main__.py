@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from inputs import perf_json, source, synthetic, traccc
+from inputs import overlay, perf_json, source, synthetic, traccc
+from inputs.inspect import described
 from inputs.signatures import SIGNATURES, Signature
 from loadgen import atomic
 from loadgen.entry import enter
@@ -53,6 +54,28 @@ def convert(
     provenance = source.open_source(Cells(tuple(map(str, paths)))).provenance
     count = perf_json.write(output, map(encode, traccc.read_events(paths)), provenance)
     typer.echo(f"{output}: {count} events")
+
+
+@app.command("inspect")
+def show(paths: Annotated[list[Path], typer.Argument(help="JSON files, cells CSVs, or folders of them.")]) -> None:
+    """Say what is in files: events, tensors, shapes, cells, bytes."""
+    for line in described(paths):
+        typer.echo(line)
+
+
+@app.command("overlay")
+def lay_over(
+    paths: Annotated[list[Path], typer.Argument(help="Cells CSVs, or folders of event*-cells.csv.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the cells CSVs.")],
+    each: Annotated[int, typer.Option("--each", min=2, help="How many events become one.")] = 2,
+) -> None:
+    """Lay real events over each other, cells that fired in several summed: a higher pile-up without simulation."""
+    atomic.make_folder(output)
+    laid = overlay.overlaid(traccc.read_events(paths), each)
+    count = 0
+    for count, event in enumerate(laid, start=1):
+        traccc.write_cells(event, output / f"event{count - 1:09}-cells.csv")
+    typer.echo(f"{output}: {count} events, each of {each}")
 
 
 def main() -> None:

@@ -74,6 +74,18 @@ def provenance(path: Path) -> dict[str, Any]:
     return _file(path).loadgen
 
 
+def raw_steps(path: Path) -> Iterator[tuple[int, int, dict[str, tuple[int, ...]]]]:
+    """Yield (stream, step, shape of each tensor) of a file, without a model: a list has the shape of its length.
+
+    Raises:
+        PlanError: the file is not perf_analyzer's input JSON.
+    """
+    content = _file(path)
+    for stream, step, raw in _steps(path, content.data):
+        given = _decoded(raw, dict[str, Any], f"{_where(path, content.data, stream, step)}: a step is an object")
+        yield stream, step, {name: _raw_shape(value) for name, value in given.items() if name not in TOLERATED}
+
+
 def write(path: Path, events: Iterable[InputEvent], provenance: dict[str, object]) -> int:
     """Write events in the form with `content` and `shape`; return how many.
 
@@ -213,6 +225,13 @@ def _answers(path: Path, content: _File, metadata: ModelMetadata) -> dict[tuple[
     if set(answers) != {(stream, step) for stream, step, _ in _steps(path, content.data)}:
         raise PlanError(f"{path}: validation_data has not one step for each step of data")
     return answers
+
+
+def _raw_shape(value: Any) -> tuple[int, ...]:  # noqa: ANN401 - any JSON
+    if isinstance(value, dict):
+        shape, content = value.get("shape"), value.get("content", ())
+        return tuple(shape) if shape is not None else _raw_shape(content)
+    return (len(value),) if isinstance(value, list) else ()
 
 
 def _inferred(wanted: TensorMetadata, size: int, where: str) -> tuple[int, ...]:

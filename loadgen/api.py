@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Literal
 
 from analysis.perf_analyzer import write_csv
 from analysis.report import write_report
@@ -76,6 +77,7 @@ def plan_of(  # noqa: PLR0913 - each is one option of the command line
     metrics_interval_ms: int = 1000,
     seed: int = 0,
     batch: int = 1,
+    order: Literal["shuffle", "sequential", "random"] = "shuffle",
     ready_timeout_s: float = 10.0,
     name: str | None = None,
     output: str | Path = "runs",
@@ -83,8 +85,8 @@ def plan_of(  # noqa: PLR0913 - each is one option of the command line
     """Turn options into a checked Plan and the folder its run goes below.
 
     `input_data` is a path (perf_analyzer JSON, cells CSV, or a folder of them), several, or a `Synthetic`;
-    `concurrency` a number, a list, or `start:end:step`; `metrics_url` "" means port 8002 of the same host, None
-    that no page is polled.
+    `concurrency` is a number, a list, or `start:end:step`; `order` is of the requests, as in `corpus.passes`;
+    `metrics_url` "" means port 8002 of the same host, None that no page is polled.
 
     Raises:
         PlanError: an option is out of range or does not parse.
@@ -101,6 +103,7 @@ def plan_of(  # noqa: PLR0913 - each is one option of the command line
         metrics_interval_ms=metrics_interval_ms,
         seed=seed,
         batch=batch,
+        order=order,
         ready_timeout_s=ready_timeout_s,
     )
     return checked(plan), Path(output)

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -46,6 +46,10 @@ Shape = Annotated[
 Overlay = Annotated[int, typer.Option("--overlay", min=1, help="Lay so many events of cells over each other.")]
 MergeDuplicates = Annotated[bool, typer.Option("--merge-duplicates", help="Sum cells that a file names twice.")]
 Batch = Annotated[int, typer.Option("-b", "--batch-size", min=1, help="Events a request, for models that batch.")]
+OrderName = Annotated[
+    Literal["shuffle", "sequential", "random"],
+    typer.Option("--order", help="Order of the requests: shuffle (each once a pass), sequential or random."),
+]
 Mu = Annotated[float, typer.Option("--mu", min=0.001, help="Pile-up of synthetic events.")]
 Events = Annotated[int, typer.Option("--events", min=1, help="How many synthetic events.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of synthetic events and of the order of requests.")]
@@ -89,6 +93,7 @@ def sweep(  # noqa: PLR0913, PLR0917 - each is one option
     overlay: Overlay = 1,
     merge_duplicates: MergeDuplicates = False,
     batch: Batch = 1,
+    order: OrderName = "shuffle",
     concurrency_range: ConcurrencyRange = "1",
     measurement_interval: WindowMs = 5000,
     warmup_ms: WarmupMs = 2000,
@@ -120,6 +125,7 @@ def sweep(  # noqa: PLR0913, PLR0917 - each is one option
         metrics_interval_ms=metrics_interval,
         seed=seed,
         batch=batch,
+        order=order,
         ready_timeout_s=ready_timeout_s,
         name=name or None,
         output=output,

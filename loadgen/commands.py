@@ -13,6 +13,7 @@ class Open(msgspec.Struct, frozen=True, tag=True):
     address: str
     deadline_ns: int
     seed: int
+    order: str = "shuffle"
 
 
 class Probe(msgspec.Struct, frozen=True, tag=True):

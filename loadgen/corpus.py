@@ -84,8 +84,18 @@ def load(path: Path, index: Index) -> list[bytes]:
         return [mapped[body.offset_bytes : body.offset_bytes + body.size_bytes] for body in index.bodies]
 
 
-def passes(bodies: int, seed: int) -> Iterator[int]:
-    """Yield body numbers for ever: each pass uses every body once, in an order drawn from `seed`."""
+def passes(bodies: int, seed: int, order: str = "shuffle") -> Iterator[int]:
+    """Yield body numbers for ever.
+
+    `shuffle`: each pass uses every body once, in an order drawn from `seed`; `sequential`: in the order of the file;
+    `random`: each is drawn anew.
+    """
     generator = np.random.default_rng(seed)
     while True:
-        yield from map(int, generator.permutation(bodies))
+        match order:
+            case "sequential":
+                yield from range(bodies)
+            case "random":
+                yield from map(int, generator.integers(0, bodies, bodies))
+            case _:
+                yield from map(int, generator.permutation(bodies))

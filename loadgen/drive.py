@@ -104,9 +104,12 @@ class ClosedLoopDrive:
     def _failed(self, reply: Reply) -> None:
         self.counts.failed += 1
         self.on_failure(reply)
-        if self._sending and reply.outcome is Outcome.WRONG_ANSWER:
-            self._send_next(reply.done_ns)  # the server works: there is nothing to give it time for
-        elif self._sending:
+        if reply.outcome is Outcome.WRONG_ANSWER:  # the server works: there is nothing to give it time for
+            self._failures_in_a_row = 0
+            if self._sending:
+                self._send_next(reply.done_ns)
+            return
+        if self._sending:
             self._rest(reply.done_ns)
         self._failures_in_a_row += 1
 

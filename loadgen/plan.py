@@ -73,6 +73,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metrics_interval_ms: Positive = 1000
     seed: NotNegative = 0
     batch: Positive = 1
+    order: Literal["shuffle", "sequential", "random"] = "shuffle"
     ready_timeout_s: PositiveFloat = 30.0
     format: Literal[1] = 1
 

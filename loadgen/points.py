@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import numpy as np
 import polars as pl
 
 from loadgen import measure
@@ -121,7 +122,8 @@ def point_row(log: PointLog, rows: Rows, target: Target) -> Row:
     row |= _spread_columns("response", RESPONSE_COLUMNS, measurement.response)
     row |= _stage_columns(stages, measurement)
     ended = measure.ended_in(rows, log.window)
-    row["verdict"], row["reason"] = verdict(row, ended, interrupted=log.interrupted)
+    answered = int(np.isin(rows["outcome"], (Outcome.OK, Outcome.WRONG_ANSWER)).sum())
+    row["verdict"], row["reason"] = verdict(row, ended, answered, interrupted=log.interrupted)
     return row
 
 
@@ -130,24 +132,24 @@ def table(rows: Iterable[Row]) -> pl.DataFrame:
     return pl.DataFrame(list(rows), schema=SCHEMA)
 
 
-def verdict(row: Row, ended: Rows, *, interrupted: bool) -> tuple[str, str]:
-    """Judge a point from its row and what ended in its window, and say why.
+def verdict(row: Row, ended: Rows, answered: int, *, interrupted: bool) -> tuple[str, str]:
+    """Judge a point from its row, what ended in its window and the answers of the whole point, and say why.
 
     The first thing that is wrong names the verdict; `measured` means that nothing was.
     """
     if row["failed"] > FAILED_SHARE_LIMIT * len(ended):
         return "failing", f"{row['failed']} of {len(ended)} requests failed: {failure_words(ended)}"
     counted = row["point_server_success"]
-    if counted is not None and counted != row["point_ok"]:
-        cause = "other clients?" if counted > row["point_ok"] else "behind a load balancer?"
-        return "server_disagrees", f"the server counts {counted} successes, the client {row['point_ok']}: {cause}"
+    if counted is not None and counted != answered:
+        cause = "other clients?" if counted > answered else "behind a load balancer?"
+        return "server_disagrees", f"the server counts {counted} successes, the client {answered}: {cause}"
     if row["in_flight_mean"] < IN_FLIGHT_SHARE_LIMIT * row["concurrency"]:
         return "client_limited", f"{row['in_flight_mean']:.3g} requests in flight of {row['concurrency']} asked"
     return "measured", _remarks(row, ended, interrupted=interrupted)
 
 
 def failure_words(rows: Rows) -> str:
-    """Count the failures of a point by outcome: `grpc_unavailable 3, timeout 1`."""
+    """Count failures by outcome: `grpc_unavailable 3, timeout 1`."""
     counts = Counter(int(code) for code in rows["outcome"] if code not in {Outcome.OK, Outcome.OPEN_AT_END})
     return ", ".join(f"{Outcome(code).label} {count}" for code, count in counts.most_common())
 

@@ -250,6 +250,7 @@ def _opening(plan: Plan, directory: RunDirectory) -> Open:
         address=plan.endpoint.grpc,
         deadline_ns=plan.deadline_ms * clock.NS_PER_MS,
         seed=plan.seed,
+        order=plan.order,
     )
 
 

@@ -52,7 +52,7 @@ class Worker:
     def __init__(self, opening: Open, journal: Journal, transport: Transport) -> None:
         index = msgspec.json.decode(Path(opening.index).read_bytes(), type=corpus.Index)
         bodies = corpus.load(Path(opening.corpus), index)
-        order = corpus.passes(len(bodies), opening.seed)
+        order = corpus.passes(len(bodies), opening.seed, opening.order)
         self._answers = [body.answer for body in index.bodies]
         self._drive = ClosedLoopDrive(
             transport, journal, bodies, order, opening.deadline_ns, self._on_failure, self._fault

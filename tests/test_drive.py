@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,17 @@ def test_every_body_is_used_equally(tmp_path: Path, virtual_time: VirtualTime) -
     bench = Bench(tmp_path, virtual_time, lambda _: NS_PER_MS)
     virtual_time.run(bench.point(1, 1, length_ms=299))
     assert Counter(map(int, bench.rows()["body"])) == {0: 100, 1: 100, 2: 100}
+
+
+@pytest.mark.parametrize("order", ["sequential", "shuffle", "random"])
+def test_orders(order: str) -> None:
+    """Sequential is the file's order, shuffle uses each once a pass, random draws; each repeats with its seed."""
+    drawn = list(islice(corpus.passes(5, 3, order), 50))
+    assert drawn == list(islice(corpus.passes(5, 3, order), 50))
+    each_pass = {tuple(sorted(drawn[k : k + 5])) for k in range(0, 50, 5)}
+    assert (each_pass == {(0, 1, 2, 3, 4)}) is (order != "random")
+    assert (drawn == list(range(5)) * 10) is (order == "sequential")
+    assert set(drawn) == set(range(5))
 
 
 def test_a_full_disk_stops_the_loop_and_keeps_the_rows(

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from test_perf_json_forms import model
 from test_run import FAST, Watcher, plan_for, records
 
-from inputs import overlay, raw_files
+from inputs import overlay, raw_files, traccc
+from inputs.__main__ import lay_over
 from inputs.batch import batched
 from inputs.event import CELLS_SCHEMA, Event
 from inputs.generate import generated
+from inputs.inspect import described
 from inputs.source import open_source
 from loadgen import kserve
 from loadgen.api import input_of
@@ -221,3 +223,34 @@ def test_a_wrong_answer_is_a_row_of_its_own(tmp_path: Path) -> None:
     assert by_body == {0: ["ok"], 1: ["wrong_answer"]}
     (verdict,) = pl.read_parquet(directory.points)["verdict"]
     assert verdict == "failing"
+
+
+# --- python -m inputs ----------------------------------------------------------------------------------------------
+
+
+def test_inspect_says_what_is_in_files(tmp_path: Path) -> None:
+    """Events, cells, repeats and unknown modules of a folder; steps, shapes and provenance of a JSON file."""
+    folder = tmp_path / "cells"
+    folder.mkdir()
+    for number, cells in enumerate([((7, 1, 1, 1.0), (7, 1, 1, 1.0)), ((0, 1, 1, 1.0),)]):
+        event_of(*cells).cells.write_csv(folder / f"event{number:09}-cells.csv")
+    (about_cells, _) = described([folder])
+    assert "2 events, 1 / 2 cells an event; 1 repeated, 1 of an unknown module" in about_cells
+    file = tmp_path / "input.json"
+    file.write_text(
+        '{"loadgen": {"source": "synthetic"}, "data": [[{"X": [1, 2]}], [{"X": {"b64": "", "shape": [3, 1]}}]]}'
+    )
+    head, about_x = described([file])
+    assert "2 steps in 2 streams" in head
+    assert "synthetic" in head
+    assert "X: in 2 steps, 2 / 3 elements; shapes [2], [3, 1]" in about_x
+
+
+def test_the_overlay_command_writes_cells_that_are_read_again(tmp_path: Path) -> None:
+    """Two events become one file with the union of their cells."""
+    for number in range(2):
+        event_of((7, number, 1, 1.0), (9, 5, 5, 0.5)).cells.write_csv(tmp_path / f"event{number:09}-cells.csv")
+    lay_over([tmp_path], tmp_path / "laid", each=2)
+    (laid,) = traccc.read_events([tmp_path / "laid"])
+    rows = laid.cells.select("geometry_id", "channel0", "value").rows()
+    assert sorted(rows) == [(7, 0, 1.0), (7, 1, 1.0), (9, 5, 1.0)]
