@@ -44,7 +44,8 @@ def _joined(events: Sequence[InputEvent]) -> InputEvent:
     known = [event.cells for event in events if event.cells is not None]
     label = one.label if len(events) == 1 else f"{one.label} to {events[-1].label}"
     answer = tuple(_stacked([event.answer[k] for event in events], one.label) for k in range(len(one.answer)))
-    return InputEvent(label, tensors, sum(known) if known else None, one.stream, one.step, one.parameters, answer)
+    cells, dropped = sum(known) if known else None, sum(event.dropped_cells for event in events)
+    return InputEvent(label, tensors, cells, one.stream, one.step, one.parameters, answer, dropped)
 
 
 def _stacked(tensors: Sequence[Tensor], label: str) -> Tensor:

@@ -17,7 +17,11 @@ CELLS_SCHEMA = {
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A label and the cells, with the columns of `CELLS_SCHEMA`; duplicate cells are kept."""
+    """A label and the cells, with the columns of `CELLS_SCHEMA`; duplicate cells are kept.
+
+    `dropped_cells` of the file were of geometry id 0: of a module that the geometry does not know.
+    """
 
     label: str
     cells: pl.DataFrame
+    dropped_cells: int = 0

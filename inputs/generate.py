@@ -7,32 +7,28 @@ import numpy.typing as npt
 
 from loadgen.errors import PlanError
 from loadgen.kserve import DTYPES, InputEvent, ModelMetadata, Tensor, TensorMetadata
+from loadgen.plan import Generated
 
 LETTERS = np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 .?!", np.uint8)
-STRING_BYTES = 128
 INTEGER_LIMIT = 128
 """Random integers stay below it, in reach of what most models index with them; perf_analyzer sends any bits."""
 
 
-def generated(
-    metadata: ModelMetadata, kind: str, count: int, seed: int, shapes: Mapping[str, tuple[int, ...]]
-) -> Iterator[InputEvent]:
-    """Yield `count` requests of zeros (`zero`) or random values (`random`) for every input of the model.
-
-    `shapes` gives the dimensions of inputs whose declaration leaves some free.
+def generated(metadata: ModelMetadata, given: Generated) -> Iterator[InputEvent]:
+    """Yield requests of zeros or random values for every input of the model.
 
     Raises:
-        PlanError: a free dimension is not given, or a given shape does not fit.
+        PlanError: a free dimension is not given, a given shape does not fit, or an input is not the model's.
     """
-    unknown = sorted(set(shapes) - {tensor.name for tensor in metadata.request_inputs})
-    if unknown:
-        raise PlanError(f"--shape {unknown[0]}: model {metadata.name} has no such input")
-    for index in range(count):
-        generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(index,))))
-        tensors = tuple(
-            _tensor(tensor, _shape(tensor, shapes), kind, generator) for tensor in metadata.request_inputs
-        )
-        yield InputEvent(f"{kind} #{index}", tensors, step=index)
+    names = {tensor.name for tensor in metadata.request_inputs}
+    for option, keys in (("--shape", given.shapes), ("--input", given.each)):
+        unknown = sorted(set(keys) - names)
+        if unknown:
+            raise PlanError(f"{option} {unknown[0]}: model {metadata.name} has no such input; it has {sorted(names)}")
+    for index in range(given.requests):
+        generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(given.seed, spawn_key=(index,))))
+        tensors = tuple(_tensor(tensor, given, generator) for tensor in metadata.request_inputs)
+        yield InputEvent(f"{given.values} #{index}", tensors, step=index)
 
 
 def _shape(tensor: TensorMetadata, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
@@ -46,10 +42,11 @@ def _shape(tensor: TensorMetadata, shapes: Mapping[str, tuple[int, ...]]) -> tup
     return shape
 
 
-def _tensor(tensor: TensorMetadata, shape: tuple[int, ...], kind: str, generator: np.random.Generator) -> Tensor:
+def _tensor(tensor: TensorMetadata, given: Generated, generator: np.random.Generator) -> Tensor:
+    shape, kind = _shape(tensor, given.shapes), given.each.get(tensor.name, given.values)
     dtype = DTYPES[tensor.datatype]
     if dtype.kind == "O":
-        return Tensor(tensor.name, tensor.datatype, _strings(shape, kind, generator))
+        return Tensor(tensor.name, tensor.datatype, _strings(shape, kind, given, generator))
     if kind == "zero":
         return Tensor(tensor.name, tensor.datatype, np.zeros(shape, dtype))
     if tensor.datatype == "BF16":
@@ -61,8 +58,13 @@ def _tensor(tensor: TensorMetadata, shape: tuple[int, ...], kind: str, generator
     return Tensor(tensor.name, tensor.datatype, generator.integers(0, high, shape).astype(dtype))
 
 
-def _strings(shape: tuple[int, ...], kind: str, generator: np.random.Generator) -> npt.NDArray[np.object_]:
+def _strings(
+    shape: tuple[int, ...], kind: str, given: Generated, generator: np.random.Generator
+) -> npt.NDArray[np.object_]:
     strings = np.empty(shape, dtype=object)
     for place in np.ndindex(*shape):
-        strings[place] = b"" if kind == "zero" else generator.choice(LETTERS, STRING_BYTES).tobytes()
+        if given.string is not None:
+            strings[place] = given.string.encode()
+        else:
+            strings[place] = b"" if kind == "zero" else generator.choice(LETTERS, given.string_bytes).tobytes()
     return strings

@@ -7,19 +7,42 @@ import msgspec
 import numpy as np
 
 from inputs import perf_json, traccc
+from inputs.source import Source
+from loadgen.kserve import ModelMetadata, signature_text
+from loadgen.plan import Cells, PerfJson
 
 ODD_BYTES_PER_CELL = 48
 """GEOMETRY_ID (8) and five FP64 FEATURES: what one cell weighs in a request of the ODD signature."""
 
 
-def described(paths: Iterable[Path]) -> Iterator[str]:
-    """Yield lines about each path.
+def described(
+    paths: Iterable[Path],
+    metadata: ModelMetadata | None = None,
+    encoder_name: str = "",
+    module_maps: tuple[str, ...] = (),
+) -> Iterator[str]:
+    """Yield lines about each path; with a model's declaration, also what its requests are.
 
     Raises:
-        PlanError: a file cannot be read or is not what its name says.
+        PlanError: a file cannot be read, is not what its name says, or does not fit the model.
     """
     for path in paths:
-        yield from _json(path) if path.suffix == ".json" else _cells(path)
+        is_json = path.suffix == ".json"
+        if path.is_dir() and not any(path.glob(traccc.FILE_PATTERN)) and metadata is not None:
+            yield f"{path}: a folder of raw files"
+            is_json = True
+        else:
+            yield from _json(path) if is_json else _cells(path)
+        if metadata is not None:
+            cells = Cells((str(path),), encoder=encoder_name, module_maps=module_maps)
+            data = PerfJson(cells.paths) if is_json else cells
+            yield _fitted(Source(data, {"source": "unknown"}), metadata)
+
+
+def _fitted(source: Source, metadata: ModelMetadata) -> str:
+    sizes = [sum(tensor.data.nbytes for tensor in event.tensors) / 1e6 for event in source.events(metadata)]
+    takes = signature_text(metadata.inputs)
+    return f"  model {metadata.name} takes it as {takes}: {len(sizes)} requests of {_spread(sizes, '.3g')} MB"
 
 
 def _cells(path: Path) -> Iterator[str]:
@@ -28,8 +51,8 @@ def _cells(path: Path) -> Iterator[str]:
         cells = event.cells
         counts.append(cells.height)
         repeated += cells.height - cells.n_unique(["geometry_id", "channel0", "channel1"])
-        unknown += int((cells["geometry_id"] == 0).sum())
-    yield f"{path}: {_counted(counts)} cells an event; {repeated} repeated, {unknown} of an unknown module"
+        unknown += event.dropped_cells
+    yield f"{path}: {_counted(counts)} cells an event; {repeated} repeated, {unknown} of an unknown module left out"
     yield f"  as an ODD request: {_spread([count * ODD_BYTES_PER_CELL / 1e6 for count in counts], '.3g')} MB"
 
 
@@ -54,7 +77,9 @@ def _counted(counts: Sequence[int]) -> str:
 
 
 def _spread(values: Sequence[float], form: str) -> str:
-    """Return the least, the median and the largest: `12 / 15 / 20`."""
+    """Return minimum, p10, p50, p90 and maximum, nearest rank; less where they are equal: `12 / 15 / 20`."""
     ordered = sorted(values)
-    kept = [ordered[0], ordered[len(ordered) // 2], ordered[-1]]
-    return " / ".join(f"{value:{form}}" for value in dict.fromkeys(kept))
+    kept = [ordered[round(share * (len(ordered) - 1))] for share in (0.0, 0.1, 0.5, 0.9, 1.0)]
+    distinct = list(dict.fromkeys(f"{value:{form}}" for value in kept))
+    shown = [f"{value:{form}}" for value in kept] if len(distinct) > 1 else distinct
+    return " / ".join(shown) + (" (min, p10, p50, p90, max)" if len(distinct) > 1 else "")

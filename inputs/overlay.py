@@ -18,11 +18,6 @@ def merged(cells: pl.DataFrame) -> pl.DataFrame:
     return joined.select(list(CELLS_SCHEMA))
 
 
-def without_unknown(cells: pl.DataFrame) -> pl.DataFrame:
-    """Return cells without those of geometry id 0, which stand for modules that the geometry does not know."""
-    return cells.filter(pl.col("geometry_id") != 0)
-
-
 def overlaid(events: Iterable[Event], each: int) -> Iterator[Event]:
     """Yield the union of every `each` events, repeated cells merged, ordered by module; what is left over is dropped.
 
@@ -35,7 +30,7 @@ def overlaid(events: Iterable[Event], each: int) -> Iterator[Event]:
     while len(group := list(islice(waiting, each))) == each:
         made += 1
         label = f"overlay of {each} from {group[0].label}"
-        yield Event(label, _union([event.cells for event in group]))
+        yield Event(label, _union([event.cells for event in group]), sum(event.dropped_cells for event in group))
     if made == 0:
         raise PlanError(f"overlay of {each}: there are only {len(group)} events")
 

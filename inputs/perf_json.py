@@ -12,29 +12,44 @@ file stay labelled so.
 import json
 import math
 import mmap
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from inputs import values
+from inputs import json_spans, values
 from inputs.values import Array
 from loadgen.atomic import written_atomically
 from loadgen.errors import PlanError
 from loadgen.kserve import InputEvent, ModelMetadata, Tensor, TensorMetadata
 
+Text = msgspec.Raw | memoryview
 Step = dict[str, msgspec.Raw]
 TOLERATED = ("model", "parameters")
 """Keys of a step that are no tensor: one that perf_analyzer ignores, one of ours."""
 
 NOT_NUMBERS = (b"NaN", b"Infinity")
+ELEMENT_DEPTH, STEP_DEPTH = 3, 2
+"""Elements of "data" lie in the list in the object; steps of a stream in the list that the stream is."""
 
 
 class _File(msgspec.Struct):
     data: list[msgspec.Raw]
     loadgen: dict[str, Any] = {}
     validation_data: list[msgspec.Raw] = []
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """A file taken apart: texts of steps or streams, and what says more about them."""
+
+    data: list[Text]
+    answers: list[msgspec.Raw]
+    loadgen: dict[str, Any]
+    forget: Callable[[], None] = lambda: None
+    """Lets go of what was read of the file so far."""
 
 
 class _Tensor(msgspec.Struct):
@@ -62,6 +77,7 @@ def read(path: Path, metadata: ModelMetadata) -> Iterator[InputEvent]:
         where = _where(path, content.data, stream, step)
         tensors, parameters = _step(raw, metadata, where)
         answer = expected.get((stream, step), ())
+        content.forget()
         yield InputEvent(f"{path.stem} #{step}", tensors, None, stream, step, parameters, answer)
 
 
@@ -120,35 +136,48 @@ def resolved(values_: Array, shape: tuple[int, ...] | None, wanted: TensorMetada
     return Tensor(wanted.name, wanted.datatype, values_.reshape(shape))
 
 
-def _file(path: Path) -> _File:
-    try:
-        with path.open("rb") as file:
-            text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""
-    except OSError as error:
-        raise PlanError(f"{path}: cannot read: {error.strerror}; check --input-data") from error
-    try:
-        content: _File = _decoded(text, _File, f"{path}: not perf_analyzer's input JSON")
-    except PlanError:
-        # Python's writer spells NaN and Infinity out, which JSON has no word for and perf_analyzer accepts.
-        if not any(word in text[:] for word in NOT_NUMBERS):
-            raise
-        content = _decoded(_with_quoted_numbers(text[:], path), _File, f"{path}: not perf_analyzer's input JSON")
-    if hasattr(text, "madvise"):
-        # Every page was touched; from here on only one step at a time is needed.
-        text.madvise(mmap.MADV_DONTNEED)
+def _file(path: Path) -> _Content:
+    text = _mapped(path)
+    content = _in_parts(text) if len(text) >= json_spans.LARGE_BYTES else None
+    if content is None:
+        content = _whole(path, text)
     if not content.data:
         raise PlanError(f'{path}: "data" holds no step; nothing to send')
     return content
 
 
-def _with_quoted_numbers(text: bytes, path: Path) -> bytes:
+def _mapped(path: Path) -> mmap.mmap | bytes:
     try:
-        return msgspec.json.encode(json.loads(text, parse_constant=lambda word: values.CONSTANT_MARK + word))
-    except (ValueError, RecursionError) as error:
-        raise PlanError(f"{path}: not perf_analyzer's input JSON: {error}") from error
+        with path.open("rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""
+    except OSError as error:
+        raise PlanError(f"{path}: cannot read: {error.strerror}; check --input-data") from error
 
 
-def _steps(path: Path, data: list[msgspec.Raw]) -> Iterator[tuple[int, int, msgspec.Raw]]:
+def _in_parts(text: mmap.mmap | bytes) -> _Content | None:
+    """Take a large file apart without reading its steps; None if only a parser can tell what it is."""
+    if not isinstance(text, mmap.mmap):
+        return None
+    spans = json_spans.spans(text, ELEMENT_DEPTH)
+    if not spans:
+        return None
+    try:
+        rest = msgspec.json.decode(json_spans.without(text, spans), type=_File)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    if sum(bytes(raw) == json_spans.PLACEHOLDER for raw in rest.data) != len(spans):  # elsewhere than in "data"
+        return None
+    view, waiting = memoryview(text), iter(spans)
+    data = [view[slice(*next(waiting))] if bytes(raw) == json_spans.PLACEHOLDER else raw for raw in rest.data]
+    return _Content(data, rest.validation_data, rest.loadgen, lambda: json_spans.forget(text))
+
+
+def _whole(path: Path, text: mmap.mmap | bytes) -> _Content:
+    content: _File = _decoded(text, _File, f"{path}: not perf_analyzer's input JSON")
+    return _Content(list(content.data), content.validation_data, content.loadgen)
+
+
+def _steps(path: Path, data: Sequence[Text]) -> Iterator[tuple[int, int, Text]]:
     """Yield (stream, step, text) of a list of steps (one stream) or of streams."""
     are_streams = [bytes(memoryview(raw)[:1]) == b"[" for raw in data]
     if any(are_streams) and not all(are_streams):
@@ -157,18 +186,31 @@ def _steps(path: Path, data: list[msgspec.Raw]) -> Iterator[tuple[int, int, msgs
         yield from ((0, step, raw) for step, raw in enumerate(data))
         return
     for stream, raw in enumerate(data):
-        steps = _decoded(raw, list[msgspec.Raw], f"{path}: stream {stream}")
+        steps = _stream(raw, f"{path}: stream {stream}")
         if not steps:
             raise PlanError(f"{path}: stream {stream}: holds no step")
         yield from ((stream, step, each) for step, each in enumerate(steps))
 
 
-def _where(path: Path, data: list[msgspec.Raw], stream: int, step: int) -> str:
+def _stream(raw: Text, what: str) -> Sequence[Text]:
+    view = memoryview(raw)
+    spans = json_spans.spans(view, STEP_DEPTH) if len(view) >= json_spans.LARGE_BYTES else None
+    whole: Callable[[], list[msgspec.Raw]] = lambda: _decoded(raw, list[msgspec.Raw], what)  # noqa: E731
+    if not spans:
+        return whole()
+    waiting = iter(spans)
+    rest: list[msgspec.Raw] = _decoded(json_spans.without(view, spans), list[msgspec.Raw], what)
+    if sum(bytes(each) == json_spans.PLACEHOLDER for each in rest) != len(spans):
+        return whole()
+    return [view[slice(*next(waiting))] if bytes(each) == json_spans.PLACEHOLDER else each for each in rest]
+
+
+def _where(path: Path, data: Sequence[Text], stream: int, step: int) -> str:
     in_streams = bytes(memoryview(data[0])[:1]) == b"["
     return f"{path}: stream {stream} step {step}" if in_streams else f"{path}: step {step}"
 
 
-def _step(raw: msgspec.Raw, metadata: ModelMetadata, where: str) -> tuple[tuple[Tensor, ...], Parameters]:
+def _step(raw: Text, metadata: ModelMetadata, where: str) -> tuple[tuple[Tensor, ...], Parameters]:
     wanted = {tensor.name: tensor for tensor in metadata.request_inputs}
     step = _decoded(raw, Step, f"{where}: a step is an object of tensors")
     unknown = [name for name in step if name not in wanted and name not in TOLERATED]
@@ -209,13 +251,13 @@ def _content(given: _Tensor, datatype: str, where: str) -> tuple[Array, tuple[in
     return values.from_json(given.content, datatype, where)
 
 
-def _answers(path: Path, content: _File, metadata: ModelMetadata) -> dict[tuple[int, int], tuple[Tensor, ...]]:
+def _answers(path: Path, content: _Content, metadata: ModelMetadata) -> dict[tuple[int, int], tuple[Tensor, ...]]:
     """Read what the model must answer; every step of `data` has one, in the same nesting."""
-    if not content.validation_data:
+    if not content.answers:
         return {}
     wanted = {tensor.name: tensor for tensor in metadata.request_outputs}
     answers = {}
-    for stream, step, raw in _steps(path, content.validation_data):
+    for stream, step, raw in _steps(path, content.answers):
         where = f"{path}: validation_data: stream {stream} step {step}"
         given = _decoded(raw, Step, f"{where}: a step is an object of tensors")
         unknown = [name for name in given if name not in wanted]
@@ -259,4 +301,15 @@ def _decoded(text: Any, kind: Any, what: str) -> Any:  # noqa: ANN401 - as the k
     try:
         return msgspec.json.decode(text, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        plain = bytes(text)
+        # Python's writer spells NaN and Infinity out, which JSON has no word for and perf_analyzer accepts.
+        if not any(word in plain for word in NOT_NUMBERS):
+            raise PlanError(f"{what}: {error}") from error
+    try:
+        return msgspec.json.decode(_with_quoted_numbers(plain), type=kind)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise PlanError(f"{what}: {error}") from error
+
+
+def _with_quoted_numbers(text: bytes) -> bytes:
+    return msgspec.json.encode(json.loads(text, parse_constant=lambda word: values.CONSTANT_MARK + word))

@@ -1,17 +1,22 @@
 """The tensors of each version of `traccc-gpu`, chosen by what the served model declares."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
-from inputs.event import Event
+from inputs.event import CELLS_SCHEMA, Event
 from loadgen.errors import PlanError
 from loadgen.kserve import InputEvent, ModelMetadata, Tensor, TensorMetadata, signature_text
 
 Encoder = Callable[[pl.DataFrame], tuple[Tensor, ...]]
 INT64_MAX = 2**63 - 1
+FEATURES = ("measurement_id", "channel0", "channel1", "timestamp", "value")
+POSITIONS = ("geometry_id", "measurement_id", "channel0", "channel1")
+PROPERTIES = ("timestamp", "value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +26,7 @@ class Signature:
     name: str
     inputs: tuple[TensorMetadata, ...]
     tensors: Encoder
+    cells: Callable[[Mapping[str, npt.NDArray[Any]]], pl.DataFrame]
 
     def encode(self, event: Event) -> InputEvent:
         """Return the event as this version's tensors.
@@ -29,9 +35,15 @@ class Signature:
             PlanError: an identifier does not fit the declared type.
         """
         try:
-            return InputEvent(event.label, self.tensors(event.cells), event.cells.height)
+            tensors = self.tensors(event.cells)
         except OverflowError as error:
             raise PlanError(f"{event.label}: {error}") from error
+        return InputEvent(event.label, tensors, event.cells.height, dropped_cells=event.dropped_cells)
+
+    def decode(self, event: InputEvent) -> Event:
+        """Return the cells that a request of this version was made of, with every identifier as it was."""
+        arrays = {tensor.name: tensor.data for tensor in event.tensors}
+        return Event(event.label, self.cells(arrays).cast(CELLS_SCHEMA).select(list(CELLS_SCHEMA)))  # type: ignore[arg-type]
 
 
 def choose(metadata: ModelMetadata) -> Signature:
@@ -52,8 +64,7 @@ def choose(metadata: ModelMetadata) -> Signature:
 
 
 def _odd(cells: pl.DataFrame) -> tuple[Tensor, ...]:
-    columns = ("measurement_id", "channel0", "channel1", "timestamp", "value")
-    features = cells.select(pl.col(columns).cast(pl.Float64)).to_numpy(order="c")
+    features = cells.select(pl.col(FEATURES).cast(pl.Float64)).to_numpy(order="c")
     return (
         Tensor("GEOMETRY_ID", "UINT64", cells["geometry_id"].to_numpy()),
         Tensor("FEATURES", "FP64", features),
@@ -68,14 +79,28 @@ def _tml(cells: pl.DataFrame) -> tuple[Tensor, ...]:
 
 
 def _itk(cells: pl.DataFrame) -> tuple[Tensor, ...]:
-    columns = ("geometry_id", "measurement_id", "channel0", "channel1")
-    for name in columns:
+    for name in POSITIONS:
         largest = cells[name].max()
         if isinstance(largest, int) and largest > INT64_MAX:
             raise OverflowError(f"{name} {largest} does not fit INT64, which CELL_POSITIONS is made of")
-    positions = np.column_stack([cells[name].cast(pl.Int64).to_numpy() for name in columns])
-    properties = np.column_stack([cells[name].to_numpy() for name in ("timestamp", "value")])
+    positions = np.column_stack([cells[name].cast(pl.Int64).to_numpy() for name in POSITIONS])
+    properties = np.column_stack([cells[name].to_numpy() for name in PROPERTIES])
     return (Tensor("CELL_POSITIONS", "INT64", positions), Tensor("CELL_PROPERTIES", "FP32", properties))
+
+
+def _odd_cells(arrays: Mapping[str, npt.NDArray[Any]]) -> pl.DataFrame:
+    columns = dict(zip(FEATURES, arrays["FEATURES"].T, strict=True))
+    return pl.DataFrame({"geometry_id": arrays["GEOMETRY_ID"], **columns})
+
+
+def _tml_cells(arrays: Mapping[str, npt.NDArray[Any]]) -> pl.DataFrame:
+    return pl.DataFrame(dict(zip(CELLS_SCHEMA, arrays["FEATURES"].T, strict=True)))
+
+
+def _itk_cells(arrays: Mapping[str, npt.NDArray[Any]]) -> pl.DataFrame:
+    positions = zip(POSITIONS, arrays["CELL_POSITIONS"].T, strict=True)
+    properties = zip(PROPERTIES, arrays["CELL_PROPERTIES"].T, strict=True)
+    return pl.DataFrame({**dict(positions), **dict(properties)})
 
 
 SIGNATURES = {
@@ -83,13 +108,15 @@ SIGNATURES = {
         "odd",
         (TensorMetadata("GEOMETRY_ID", "UINT64", (-1,)), TensorMetadata("FEATURES", "FP64", (-1, 5))),
         _odd,
+        _odd_cells,
     ),
     "itk": Signature(
         "itk",
         (TensorMetadata("CELL_POSITIONS", "INT64", (-1, 4)), TensorMetadata("CELL_PROPERTIES", "FP32", (-1, 2))),
         _itk,
+        _itk_cells,
     ),
-    "tml": Signature("tml", (TensorMetadata("FEATURES", "FP64", (-1, 6)),), _tml),
+    "tml": Signature("tml", (TensorMetadata("FEATURES", "FP64", (-1, 6)),), _tml, _tml_cells),
 }
 """Name -> version. FEATURES: measurement_id, channel0, channel1, timestamp, value. CELL_POSITIONS: geometry_id,
 measurement_id, channel0, channel1. CELL_PROPERTIES: timestamp, value. TML: all six columns."""

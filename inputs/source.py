@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inputs import overlay, perf_json, raw_files, signatures, synthetic, traccc
+from inputs import overlay, perf_json, raw_files, synthetic, traccc
 from inputs.batch import batched
+from inputs.encoders import BUILT_IN, encoder
 from inputs.event import Event
 from inputs.generate import generated
 from loadgen.errors import PlanError
 from loadgen.kserve import InputEvent, ModelMetadata
-from loadgen.plan import Cells, Generated, InputData, PerfJson, Synthetic
+from loadgen.plan import Cells, Generated, InputData, PerfJson, Prepared, Synthetic
+from loadgen.prepare import read_index
 
 PROVENANCE_FILE = "provenance.json"
 """Beside cells files that were made, not measured: says how."""
@@ -37,14 +39,30 @@ class Source:
         match self.data:
             case PerfJson(paths):
                 words = f"perf_analyzer JSON {', '.join(Path(path).name for path in paths)}"
-            case Cells(paths, each, merge_duplicates):
+            case Cells(paths, each, merge_duplicates, numbers):
                 laid = f"overlay of {each} events of " * (each > 1) + "merged " * (merge_duplicates and each == 1)
-                words = f"{laid}cells of {', '.join(Path(path).name for path in paths)}"
+                taken = f" (events {numbers[0]} to {numbers[1]})" if numbers else ""
+                words = f"{laid}cells of {', '.join(Path(path).name for path in paths)}{taken}"
             case Synthetic():
                 return made
-            case Generated(kind, requests, _, seed):
-                return f"{kind} values, {requests} requests, seed {seed}"
+            case Generated(kind, requests, _, seed, each):
+                apart = "".join(f", {name} {values}" for name, values in each.items())
+                return f"{kind} values{apart}, {requests} requests, seed {seed}"
+            case Prepared(path):
+                words = f"corpus {Path(path).name} of {self.provenance['description']}"
         return f"{words} ({made})" if made else words
+
+    @property
+    def files(self) -> list[Path] | None:
+        """The files whose contents decide the requests; None if other things do too."""
+        match self.data:
+            case PerfJson(paths):
+                found = [sorted(path.iterdir()) if path.is_dir() else [path] for path in map(Path, paths)]
+                return [file for files in found for file in files]
+            case Cells(paths, _, _, numbers, name, module_maps) if name in BUILT_IN:
+                return [*traccc.cells_files(paths, numbers), *map(Path, module_maps)]
+            case _:
+                return None
 
     def events(self, metadata: ModelMetadata, batch: int = 1) -> Iterator[InputEvent]:
         """Yield every request, encoded for the model, each joining `batch` events.
@@ -66,26 +84,27 @@ class Source:
             return
         if isinstance(self.data, Generated):
             given = self.data
-            yield from generated(metadata, given.values, given.requests, given.seed, given.shapes)
+            yield from generated(metadata, given)
             return
-        signature = signatures.choose(metadata)
-        if isinstance(self.data, Synthetic) and signature.name != "odd":
-            raise PlanError(
-                f"synthetic events are ODD events; model {metadata.name} takes {signature.name.upper()} ids"
-            )
-        for event in self._raw_events():
-            yield signature.encode(event)
+        assert isinstance(self.data, Synthetic | Cells)
+        encode = encoder(metadata, self.data.encoder, self.data.module_maps, synthetic=self.synthetic)
+        yield from map(encode, raw_events(self.data))
 
-    def _raw_events(self) -> Iterator[Event]:
-        if isinstance(self.data, Synthetic):
-            return synthetic.events(self.data.mu, self.data.events, self.data.seed)
-        assert isinstance(self.data, Cells)
-        events = traccc.read_events(self.data.paths)
-        if self.data.overlay > 1:
-            return overlay.overlaid(events, self.data.overlay)
-        if self.data.merge_duplicates:
-            return (Event(event.label, overlay.merged(event.cells)) for event in events)
-        return events
+
+def raw_events(data: Cells | Synthetic) -> Iterator[Event]:
+    """Yield the events of cells before they are encoded, laid over each other and merged as asked.
+
+    Raises:
+        PlanError: as `traccc.read_events` and `overlay.overlaid`.
+    """
+    if isinstance(data, Synthetic):
+        return synthetic.events(data.mu, data.events, data.seed, poisson=data.poisson)
+    events = traccc.read_events(data.paths, data.numbers)
+    if data.overlay > 1:
+        return overlay.overlaid(events, data.overlay)
+    if data.merge_duplicates:
+        return (Event(event.label, overlay.merged(event.cells), event.dropped_cells) for event in events)
+    return events
 
 
 def open_source(data: InputData) -> Source:
@@ -99,22 +118,27 @@ def open_source(data: InputData) -> Source:
             found = [{} if Path(path).is_dir() else perf_json.provenance(Path(path)) for path in paths]
             return Source(data, _merged(found, "unknown"))
         case Cells(paths):
-            traccc.cells_files(paths)
-            return Source(data, _merged([_folder_provenance(Path(path)) for path in paths], "replay"))
+            folders = dict.fromkeys(file.parent for file in traccc.cells_files(paths, data.numbers))
+            return Source(data, _merged([_folder_provenance(folder) for folder in folders], "replay"))
         case Generated(kind, requests, _, seed):
             return Source(data, {"source": kind, "requests": requests, "seed": seed})
-        case Synthetic(mu, events, seed):
-            return Source(data, synthetic_provenance(mu, events, seed))
+        case Synthetic():
+            return Source(data, synthetic_provenance(data))
+        case Prepared(path):
+            index = read_index(Path(path))
+            return Source(data, {**index.provenance, "description": index.source})
 
 
-def synthetic_provenance(mu: float, events: int, seed: int) -> dict[str, Any]:
+def synthetic_provenance(data: Synthetic) -> dict[str, Any]:
     """Return the provenance of made events."""
-    return {"source": "synthetic", "detector": "ODD", "mu": mu, "events": events, "seed": seed}
+    facts = {"mu": data.mu, "events": data.events, "seed": data.seed, "poisson": data.poisson}
+    return {"source": "synthetic", "detector": "ODD", **facts}
 
 
 def synthetic_words(provenance: dict[str, Any]) -> str:
     """Say how events were made: `synthetic ODD, mu 20, 10 events, seed 0`."""
     known = [f"{name} {provenance[name]:g}" for name in ("mu", "seed") if name in provenance]
+    known[:1] = [f"{known[0]} (Poisson)"] if provenance.get("poisson") and known else known[:1]
     count = [f"{provenance['events']} events"] if "events" in provenance else []
     return ", ".join(["synthetic ODD", *known[:1], *count, *known[1:]])
 
@@ -125,8 +149,8 @@ def _merged(found: list[dict[str, Any]], otherwise: str) -> dict[str, Any]:
     return made[0] if made else {"source": otherwise, **(found[0] if found else {})}
 
 
-def _folder_provenance(path: Path) -> dict[str, Any]:
-    file = (path if path.is_dir() else path.parent) / PROVENANCE_FILE
+def _folder_provenance(folder: Path) -> dict[str, Any]:
+    file = folder / PROVENANCE_FILE
     if not file.exists():
         return {}
     try:

@@ -67,15 +67,16 @@ class Modules:
     weight: Floats
 
 
-def events(mu: float, count: int, seed: int) -> Iterator[Event]:
-    """Yield `count` events at pile-up `mu`; the k-th depends on mu, seed and k alone."""
+def events(mu: float, count: int, seed: int, *, poisson: bool = False) -> Iterator[Event]:
+    """Yield `count` events at pile-up `mu`, fixed or Poisson about it; the k-th depends on k and the options only."""
     for index in range(count):
         generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(index,))))
-        yield Event(f"synthetic mu {mu:g} #{index}", cells(mu, generator))
+        interactions = float(generator.poisson(mu)) if poisson else mu
+        yield Event(f"synthetic mu {interactions:g} #{index}", cells(interactions, generator))
 
 
 def cells(mu: float, generator: np.random.Generator) -> pl.DataFrame:
-    """Return the cells of one event, ordered by geometry id as traccc's files are."""
+    """Return the cells of one event of `mu` interactions, ordered by geometry id as traccc's files are."""
     rows = ROWS_PER_INTERACTION * mu * max(0.1, 1 + ROWS_SPREAD * generator.standard_normal())
     clusters = max(len(LAWS), round(rows * (1 - REPEATED_SHARE) / _mean_cells()))
     counts = generator.multinomial(clusters, [law.share_of_clusters for law in LAWS.values()])

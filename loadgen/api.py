@@ -8,7 +8,7 @@ import threading
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from analysis.perf_analyzer import write_csv
 from analysis.report import write_report
@@ -23,6 +23,7 @@ from loadgen.plan import (
     InputData,
     PerfJson,
     Plan,
+    Prepared,
     Synthetic,
     checked,
     concurrency_range,
@@ -32,6 +33,13 @@ from loadgen.run import Job, run
 from loadgen.rundir import RunDirectory
 
 METRICS_PORT = 8002
+CELLS_OPTIONS = {
+    "overlay": "--overlay",
+    "merge_duplicates": "--merge-duplicates",
+    "numbers": "--event-range",
+    "encoder": "--encoder",
+    "module_maps": "--module-map",
+}
 STOPPING = "stopping: awaiting what is in flight, then sealing (Ctrl-C again to leave at once)"
 
 
@@ -78,14 +86,18 @@ def plan_of(  # noqa: PLR0913 - each is one option of the command line
     seed: int = 0,
     batch: int = 1,
     order: Literal["shuffle", "sequential", "random"] = "shuffle",
+    weights: Sequence[float] = (),
+    sequence_length: int = 0,
     ready_timeout_s: float = 10.0,
     name: str | None = None,
     output: str | Path = "runs",
 ) -> tuple[Plan, Path]:
     """Turn options into a checked Plan and the folder its run goes below.
 
-    `input_data` is a path (perf_analyzer JSON, cells CSV, or a folder of them), several, or a `Synthetic`;
-    `concurrency` is a number, a list, or `start:end:step`; `order` is of the requests, as in `corpus.passes`;
+    `input_data` is a path (perf_analyzer JSON, cells CSV, a folder or pattern of them, a prepared corpus), several,
+    or one of `loadgen.plan`'s input types;
+    `concurrency` is a number, a list, or `start:end:step`; `order` and `weights` are of the requests (of the
+    streams, for a model that keeps state), as in `corpus.passes`;
     `metrics_url` "" means port 8002 of the same host, None that no page is polled.
 
     Raises:
@@ -104,21 +116,24 @@ def plan_of(  # noqa: PLR0913 - each is one option of the command line
         seed=seed,
         batch=batch,
         order=order,
+        weights=tuple(map(float, weights)),
+        sequence_length=sequence_length,
         ready_timeout_s=ready_timeout_s,
     )
     return checked(plan), Path(output)
 
 
-async def carry_out(plan: Plan, root: Path, observer: Observer) -> Run:
+async def carry_out(plan: Plan, root: Path, observer: Observer, *, cached: bool = True) -> Run:
     """Run a plan below `root`, write its CSV and its report, and return the sealed run.
 
+    With `cached`, inputs that were encoded for an earlier run are taken from the user's cache.
     Ctrl-C and SIGTERM end it early but whole, where signals can be handled (the main thread).
     """
     source = open_source(plan.inputs)
     interrupt = asyncio.Event()
     try:
         async with _interruptible(interrupt, observer):
-            directory = await run(Job(plan, source, observer, interrupt), root)
+            directory = await run(Job(plan, source, observer, interrupt, cached), root)
     finally:
         observer.close()
     return write_outputs(directory)
@@ -132,31 +147,43 @@ def write_outputs(directory: RunDirectory) -> Run:
     return sealed
 
 
-def input_of(
-    given: str | Path | Sequence[str | Path] | InputData, *, overlay: int = 1, merge_duplicates: bool = False
-) -> InputData:
+def input_of(given: str | Path | Sequence[str | Path] | InputData, **cells: Any) -> InputData:  # noqa: ANN401
     """Tell the kind of the inputs by their file names; paths become absolute, so that a plan can be run anywhere.
 
+    `cells` are further fields of `Cells`, which other kinds have no use for.
+
     Raises:
-        PlanError: JSON files and cells mixed, or no path at all.
+        PlanError: kinds mixed, no path at all, or an option for cells given with something else.
     """
-    if isinstance(given, PerfJson | Cells | Synthetic | Generated):
+    if isinstance(given, PerfJson | Cells | Synthetic | Generated | Prepared):
         return given
     paths = [given] if isinstance(given, str | Path) else list(given)
     if not paths:
         raise PlanError("no inputs: give --input-data a JSON file, a cells CSV or a folder of them")
     absolute = tuple(os.path.abspath(path) for path in paths)  # noqa: PTH100 - resolve() would follow links
-    are_tensors = {_holds_tensors(Path(path)) for path in absolute}
-    if len(are_tensors) > 1:
+    kinds = {_kind(Path(path)) for path in absolute}
+    if len(kinds) > 1:
         raise PlanError("--input-data: give either JSON files or cells CSVs, not both")
-    return PerfJson(absolute) if are_tensors.pop() else Cells(absolute, overlay, merge_duplicates)
+    kind = kinds.pop()
+    if kind is Cells:
+        return Cells(absolute, **cells)
+    for name, value in cells.items():
+        if value != getattr(Cells(()), name):
+            raise PlanError(f"{CELLS_OPTIONS.get(name, name)}: is for cells CSVs; these inputs are tensors already")
+    if kind is PerfJson:
+        return PerfJson(absolute)
+    if len(absolute) > 1:
+        raise PlanError("--input-data: give one prepared corpus")
+    return Prepared(absolute[0])
 
 
-def _holds_tensors(path: Path) -> bool:
-    """Say whether a path is perf_analyzer's kind of input: JSON, or a folder of raw files, not of cells."""
+def _kind(path: Path) -> type[PerfJson | Cells | Prepared]:
+    """Say what a path holds; a folder of raw files is perf_analyzer's kind."""
+    if path.suffix == ".corpus":
+        return Prepared
     if path.is_dir():
-        return not any(path.glob("event*-cells.csv")) and any(path.iterdir())
-    return path.suffix == ".json"
+        return Cells if any(path.glob("event*-cells.csv")) or not any(path.iterdir()) else PerfJson
+    return PerfJson if path.suffix == ".json" else Cells
 
 
 def loads_of(concurrency: str | int | Iterable[int]) -> tuple[ClosedLoop, ...]:

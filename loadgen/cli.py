@@ -1,6 +1,7 @@
 """The command line: options -> Plan -> run. Names are perf_analyzer's wherever it has one."""
 
 import asyncio
+import os
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
@@ -14,7 +15,7 @@ from rich.console import Console
 from loadgen import atomic
 from loadgen.entry import enter
 from loadgen.errors import PlanError
-from loadgen.plan import Generated, Plan, Synthetic, shape_option
+from loadgen.plan import Generated, Plan, Synthetic, input_option, range_option, shape_option, weights_option
 from loadgen.progress import JsonLines, LiveTable, Observer, PlainLines, Quiet
 
 INTERRUPTED = 130
@@ -36,9 +37,39 @@ InputPaths = Annotated[
     list[str],
     typer.Option(
         "--input-data",
-        help="perf_analyzer JSON, a folder of raw files, cells CSVs or a folder of them, synthetic, zero or random.",
+        help="perf_analyzer JSON, a folder of raw files, cells CSVs (files, folders, patterns), a prepared .corpus, "
+        "synthetic, zero or random.",
     ),
 ]
+EachInput = Annotated[
+    list[str] | None,
+    typer.Option("--input", metavar="NAME=zero|random", help="Values of one input, apart from the rest; repeatable."),
+]
+StringLength = Annotated[int, typer.Option("--string-length", min=0, help="Characters of a random string.")]
+StringData = Annotated[str | None, typer.Option("--string-data", help="The string to send, for zero and random.")]
+EncoderName = Annotated[
+    str,
+    typer.Option(
+        "--encoder", metavar="NAME", help="What makes tensors of cells: odd, itk, tml, raw, or your MODULE:FUNCTION."
+    ),
+]
+ModuleMap = Annotated[
+    list[str] | None,
+    typer.Option("--module-map", metavar="FILE", help="Map from id to module index, for raw; repeatable, in turn."),
+]
+EventRange = Annotated[
+    str, typer.Option("--event-range", metavar="FIRST:LAST", help="Take only these events of the cells files.")
+]
+Poisson = Annotated[
+    bool, typer.Option("--poisson", help="Vary the interactions of synthetic events as bunch crossings do.")
+]
+Weights = Annotated[
+    str, typer.Option("--weights", metavar="W0,W1,...", help="How often each request is drawn; with --order random.")
+]
+SequenceLength = Annotated[
+    int, typer.Option("--sequence-length", min=0, help="Steps of a sequence; as many as its stream has if 0.")
+]
+Cache = Annotated[bool, typer.Option(help="Keep encoded inputs for the next run, and use what is kept.")]
 Shape = Annotated[
     list[str] | None,
     typer.Option("--shape", metavar="NAME:D1,D2", help="Dimensions for zero, random; repeatable."),
@@ -90,10 +121,20 @@ def sweep(  # noqa: PLR0913, PLR0917 - each is one option
     events: Events = 10,
     seed: Seed = 0,
     shape: Shape = None,
+    input_: EachInput = None,
+    string_length: StringLength = 128,
+    string_data: StringData = None,
     overlay: Overlay = 1,
     merge_duplicates: MergeDuplicates = False,
+    event_range: EventRange = "",
+    encoder: EncoderName = "",
+    module_map: ModuleMap = None,
+    poisson: Poisson = False,
+    cache: Cache = True,
     batch: Batch = 1,
     order: OrderName = "shuffle",
+    weights: Weights = "",
+    sequence_length: SequenceLength = 0,
     concurrency_range: ConcurrencyRange = "1",
     measurement_interval: WindowMs = 5000,
     warmup_ms: WarmupMs = 2000,
@@ -111,10 +152,26 @@ def sweep(  # noqa: PLR0913, PLR0917 - each is one option
     """Measure a served model at each concurrency of a range."""
     from loadgen import api  # noqa: PLC0415 - tables and charts load only when they are needed
 
+    maps = tuple(os.path.abspath(path) for path in module_map or [])  # noqa: PTH100 - links are left as they are
+    match input_data:
+        case ["synthetic"]:
+            inputs: Any = Synthetic(mu, events, seed, poisson, encoder, maps)
+        case ["zero" | "random" as kind]:
+            shapes, each = dict(map(shape_option, shape or [])), dict(map(input_option, input_ or []))
+            requests = 1 if {kind, *each.values()} == {"zero"} else events
+            inputs = Generated(kind, requests, shapes, seed, each, string_length, string_data)
+        case _:
+            inputs = api.input_of(
+                input_data,
+                overlay=overlay,
+                merge_duplicates=merge_duplicates,
+                numbers=range_option(event_range) if event_range else None,
+                encoder=encoder,
+                module_maps=maps,
+            )
     plan, root = api.plan_of(
         model=model,
-        input_data=made(input_data, mu=mu, events=events, seed=seed, shape=shape)
-        or api.input_of(input_data, overlay=overlay, merge_duplicates=merge_duplicates),
+        input_data=inputs,
         url=url,
         version=model_version,
         concurrency=concurrency_range,
@@ -126,11 +183,13 @@ def sweep(  # noqa: PLR0913, PLR0917 - each is one option
         seed=seed,
         batch=batch,
         order=order,
+        weights=weights_option(weights) if weights else (),
+        sequence_length=sequence_length,
         ready_timeout_s=ready_timeout_s,
         name=name or None,
         output=output,
     )
-    ended = asyncio.run(_sweep(plan, root, observer(quiet=quiet, json=json), csv))
+    ended = asyncio.run(_sweep(plan, root, observer(quiet=quiet, json=json), csv, cached=cache))
     raise typer.Exit(INTERRUPTED if ended == "interrupted" else 0)
 
 
@@ -210,19 +269,6 @@ def seal(run: Annotated[Path, typer.Argument(help="A run directory without a man
     typer.echo(f"{run}: sealed: {manifest.rows} requests, {manifest.points} points, {manifest.samples} samples")
 
 
-def made(
-    input_data: list[str], *, mu: float, events: int, seed: int, shape: list[str] | None
-) -> Synthetic | Generated | None:
-    """Return the inputs that are made, not read, if the words name any."""
-    match input_data:
-        case ["synthetic"]:
-            return Synthetic(mu, events, seed)
-        case ["zero" | "random" as kind]:
-            shapes = dict(map(shape_option, shape or []))
-            return Generated(kind, 1 if kind == "zero" else events, shapes, seed)
-    return None
-
-
 def observer(*, quiet: bool, json: bool) -> Observer:
     """Choose how to show a run: JSON lines, nothing, a live table in a terminal, plain lines elsewhere."""
     if json:
@@ -241,11 +287,11 @@ def main() -> None:
         sys.exit(INTERRUPTED)
 
 
-async def _sweep(plan: Plan, root: Path, watcher: Observer, csv: str = "") -> str:
+async def _sweep(plan: Plan, root: Path, watcher: Observer, csv: str = "", *, cached: bool = True) -> str:
     from analysis import perf_analyzer  # noqa: PLC0415
     from loadgen import api  # noqa: PLC0415
 
-    sealed = await api.carry_out(plan, root, watcher)
+    sealed = await api.carry_out(plan, root, watcher, cached=cached)
     if csv:
         perf_analyzer.write_csv(sealed, Path(csv))
     watcher.announce(f"report: {sealed.path / 'report.html'}")

@@ -14,6 +14,9 @@ class Open(msgspec.Struct, frozen=True, tag=True):
     deadline_ns: int
     seed: int
     order: str = "shuffle"
+    weights: tuple[float, ...] = ()
+    in_sequences: bool = False
+    sequence_length: int = 0
 
 
 class Probe(msgspec.Struct, frozen=True, tag=True):

@@ -2,7 +2,7 @@
 
 import hashlib
 import mmap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,6 +46,11 @@ class Index(msgspec.Struct, frozen=True):
     provenance: dict[str, object]
     sha256: str
     bodies: tuple[Body, ...]
+    made_for: str = ""
+    """Model, version, inputs and batch in words: a corpus serves no other."""
+
+    dropped_cells: int = 0
+    """Cells of the files that were left out because no module is known for them."""
 
 
 def write(
@@ -84,13 +89,25 @@ def load(path: Path, index: Index) -> list[bytes]:
         return [mapped[body.offset_bytes : body.offset_bytes + body.size_bytes] for body in index.bodies]
 
 
-def passes(bodies: int, seed: int, order: str = "shuffle") -> Iterator[int]:
+def streams(index: Index) -> list[list[int]]:
+    """Return the bodies of each stream, in the order of their steps."""
+    found: dict[int, list[int]] = {}
+    for number, body in enumerate(index.bodies):
+        found.setdefault(body.stream, []).append(number)
+    return list(found.values())
+
+
+def passes(bodies: int, seed: int, order: str = "shuffle", weights: Sequence[float] = ()) -> Iterator[int]:
     """Yield body numbers for ever.
 
     `shuffle`: each pass uses every body once, in an order drawn from `seed`; `sequential`: in the order of the file;
-    `random`: each is drawn anew.
+    `random`: each is drawn anew, with chances in proportion to `weights` where they are given.
     """
     generator = np.random.default_rng(seed)
+    if weights:
+        chances = np.array(weights) / sum(weights)
+        while True:
+            yield from map(int, generator.choice(bodies, bodies, p=chances))
     while True:
         match order:
             case "sequential":

@@ -6,7 +6,7 @@ times a second, not thousands.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from loadgen import clock
@@ -14,9 +14,11 @@ from loadgen.errors import FleetError
 from loadgen.journal import Journal
 from loadgen.records import Outcome, Reply
 from loadgen.transport import Transport
+from loadgen.walk import Take, Walk
 
 REST_MIN_NS = 10 * clock.NS_PER_MS
 REST_MAX_NS = 1000 * clock.NS_PER_MS
+ANSWERED = (Outcome.OK, Outcome.WRONG_ANSWER)
 
 
 @dataclass(slots=True)
@@ -37,8 +39,7 @@ class ClosedLoopDrive:
 
     transport: Transport
     journal: Journal
-    bodies: Sequence[bytes]
-    order: Iterator[int]
+    walk: Walk
     deadline_ns: int
     on_failure: Callable[[Reply], None]
     fault: Callable[[int, bytes], str | None] = lambda _body, _response: None
@@ -67,6 +68,7 @@ class ClosedLoopDrive:
         for timer in self._resting:
             timer.cancel()
         self._resting.clear()
+        self._close_sequences()
         self._mark_drained()
 
     async def drained(self) -> None:
@@ -74,8 +76,10 @@ class ClosedLoopDrive:
         await self._drained.wait()
 
     def _send_next(self, due_ns: int) -> None:
-        body = next(self.order)
-        message = self.bodies[body]
+        self._send(self.walk.take(), due_ns)
+
+    def _send(self, take: Take, due_ns: int) -> None:
+        body, message, _ = take
         try:
             row = self.journal.born(self._point, body, due_ns, self.now_ns(), len(message))
         except FleetError as error:
@@ -83,11 +87,13 @@ class ClosedLoopDrive:
             self.stop()
             return
         self.counts.in_flight += 1
-        self.transport.send(message, self.deadline_ns, lambda reply: self._on_reply(row, self._judged(body, reply)))
+        self.transport.send(message, self.deadline_ns, lambda reply: self._on_reply(row, take, reply))
 
-    def _on_reply(self, row: int, reply: Reply) -> None:
+    def _on_reply(self, row: int, take: Take, reply: Reply) -> None:
+        reply = self._judged(take.body, reply)
         self.journal.ended(row, reply)
         self.counts.in_flight -= 1
+        self.walk.done(take.sequence, answered=reply.outcome in ANSWERED)
         if reply.outcome is Outcome.OK:
             self.counts.completed += 1
             self._failures_in_a_row = 0
@@ -95,7 +101,14 @@ class ClosedLoopDrive:
                 self._send_next(reply.done_ns)
         else:
             self._failed(reply)
+        if not self._sending:
+            self._close_sequences()
         self._mark_drained()
+
+    def _close_sequences(self) -> None:
+        if self.broken is None:
+            for take in self.walk.closing():
+                self._send(take, self.now_ns())
 
     def _judged(self, body: int, reply: Reply) -> Reply:
         details = self.fault(body, reply.response) if reply.outcome is Outcome.OK else None

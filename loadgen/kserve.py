@@ -89,7 +89,8 @@ class Tensor:
 class InputEvent:
     """One event encoded for a model: its tensors, a label for charts, and its cell count where known.
 
-    `answer` holds the outputs the model must give, where the input says so; `parameters` go with the request.
+    `answer` holds the outputs the model must give, where the input says so; `parameters` go with the request;
+    `dropped_cells` were left out because no module is known for them.
     """
 
     label: str
@@ -99,6 +100,7 @@ class InputEvent:
     step: int = 0
     parameters: Mapping[str, bool | int | str] = field(default_factory=dict)
     answer: tuple[Tensor, ...] = ()
+    dropped_cells: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,18 @@ def infer_request(
         request.raw_input_contents.append(raw_content(tensor))
     for name, value in (parameters or {}).items():
         setattr(request.parameters[name], PARAMETER_FIELDS[type(value)], value)
+    return bytes(request.SerializeToString())
+
+
+def sequence_parameters(sequence: int, *, first: bool, last: bool) -> bytes:
+    """Return what, appended to a serialised ModelInferRequest, makes it a step of a sequence.
+
+    Protobuf merges concatenated messages, so that the tensors need not be serialised again.
+    """
+    request = service_pb2.ModelInferRequest()
+    request.parameters["sequence_id"].int64_param = sequence
+    request.parameters["sequence_start"].bool_param = first
+    request.parameters["sequence_end"].bool_param = last
     return bytes(request.SerializeToString())
 
 

@@ -1,5 +1,6 @@
 """What is asked for: one frozen, checked Plan, written beside every result so that it can be run again."""
 
+import math
 from typing import Annotated, Literal
 
 import msgspec
@@ -9,6 +10,7 @@ from loadgen.errors import PlanError
 Positive = Annotated[int, msgspec.Meta(gt=0)]
 PositiveFloat = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[int, msgspec.Meta(ge=0)]
+Weight = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -33,31 +35,56 @@ class PerfJson(msgspec.Struct, frozen=True, tag_field="kind", tag="perf_json"):
 
 
 class Cells(msgspec.Struct, frozen=True, tag_field="kind", tag="cells"):
-    """Events of traccc cells CSVs (files, or folders of them), every `overlay` of them laid over each other."""
+    """Events of traccc cells CSVs (files, patterns, folders), every `overlay` of them laid over each other.
+
+    `numbers` are the first and last event to take; `encoder` names what makes tensors of cells, the model's own
+    declaration if empty; `module_maps` are files that the raw form needs.
+    """
 
     paths: tuple[str, ...]
     overlay: Positive = 1
     merge_duplicates: bool = False
+    numbers: tuple[NotNegative, NotNegative] | None = None
+    encoder: str = ""
+    module_maps: tuple[str, ...] = ()
 
 
 class Generated(msgspec.Struct, frozen=True, tag_field="kind", tag="generated"):
-    """Requests made from the model's declaration alone; `shapes` gives the dimensions it leaves free."""
+    """Requests made from the model's declaration alone; `shapes` gives the dimensions it leaves free.
+
+    `each` overrides `values` for inputs by name; strings have `string_bytes` random characters, or are `string`.
+    """
 
     values: Literal["zero", "random"]
     requests: Positive = 1
     shapes: dict[str, tuple[Positive, ...]] = {}
     seed: NotNegative = 0
+    each: dict[str, Literal["zero", "random"]] = {}
+    string_bytes: NotNegative = 128
+    string: str | None = None
 
 
 class Synthetic(msgspec.Struct, frozen=True, tag_field="kind", tag="synthetic"):
-    """Seeded random ODD events at pile-up `mu`: right sizes and clusters, no tracks; never physics."""
+    """Seeded random ODD events at pile-up `mu`: right sizes and clusters, no tracks; never physics.
+
+    With `poisson`, the number of interactions varies about `mu` as that of bunch crossings does.
+    """
 
     mu: PositiveFloat
     events: Positive
     seed: NotNegative = 0
+    poisson: bool = False
+    encoder: str = ""
+    module_maps: tuple[str, ...] = ()
 
 
-InputData = PerfJson | Cells | Synthetic | Generated
+class Prepared(msgspec.Struct, frozen=True, tag_field="kind", tag="prepared"):
+    """A corpus made beforehand by `python -m inputs cells`: a folder `NAME.corpus`, bound to one model."""
+
+    path: str
+
+
+InputData = PerfJson | Cells | Synthetic | Generated | Prepared
 
 
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,6 +101,8 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: NotNegative = 0
     batch: Positive = 1
     order: Literal["shuffle", "sequential", "random"] = "shuffle"
+    weights: tuple[Weight, ...] = ()
+    sequence_length: NotNegative = 0
     ready_timeout_s: PositiveFloat = 30.0
     format: Literal[1] = 1
 
@@ -103,7 +132,49 @@ def checked(plan: Plan) -> Plan:
     """
     if not plan.loads:
         raise PlanError("the plan has no load: give at least one concurrency")
+    if plan.weights and (plan.order != "random" or not sum(plan.weights) > 0):
+        raise PlanError("weights: need order random, and one of them above zero")
     return from_json(msgspec.json.encode(plan), "the plan")
+
+
+def range_option(text: str) -> tuple[int, int]:
+    """Parse `--event-range FIRST:LAST`, both taken; one number is that event alone.
+
+    Raises:
+        PlanError: not whole numbers, or the last below the first.
+    """
+    first, _, last = text.partition(":")
+    numbers = (first, last or first)
+    if not all(part.isascii() and part.isdigit() for part in numbers) or int(numbers[1]) < int(numbers[0]):
+        raise PlanError(f"--event-range {text}: write FIRST:LAST with whole numbers, as 0:9")
+    return int(numbers[0]), int(numbers[1])
+
+
+def weights_option(text: str) -> tuple[float, ...]:
+    """Parse `--weights W0,W1,...`, one a request.
+
+    Raises:
+        PlanError: one is not a number from 0.
+    """
+    try:
+        weights = tuple(map(float, text.split(",")))
+    except ValueError:
+        weights = (-1.0,)
+    if not all(0 <= weight < math.inf for weight in weights):
+        raise PlanError(f"--weights {text}: write numbers from 0, one a request, as 5,1,1")
+    return weights
+
+
+def input_option(text: str) -> tuple[str, Literal["zero", "random"]]:
+    """Parse `--input NAME=zero` or `NAME=random`.
+
+    Raises:
+        PlanError: it is neither.
+    """
+    name, _, values = text.rpartition("=")
+    if not name or values not in {"zero", "random"}:
+        raise PlanError(f"--input {text}: write NAME=zero or NAME=random")
+    return name, "zero" if values == "zero" else "random"
 
 
 def shape_option(text: str) -> tuple[str, tuple[int, ...]]:

@@ -36,6 +36,9 @@ class Observer(Protocol):
     def warn(self, text: str) -> None:
         """Hear of something that is missing or wrong while the run goes on."""
 
+    def preparing(self, requests: int, size_bytes: int) -> None:
+        """Hear how many requests are encoded so far."""
+
     def point_started(self, concurrency: int) -> None:
         """Hear that a point begins."""
 
@@ -58,6 +61,9 @@ class Quiet:
     def warn(self, text: str) -> None:
         """Print it on stderr."""
         print(f"warning: {text}", file=sys.stderr)  # noqa: T201
+
+    def preparing(self, requests: int, size_bytes: int) -> None:
+        """Say nothing."""
 
     def point_started(self, concurrency: int) -> None:
         """Say nothing."""
@@ -85,6 +91,9 @@ class JsonLines:
     def warn(self, text: str) -> None:
         """Print it on stderr."""
         print(f"warning: {text}", file=sys.stderr)  # noqa: T201
+
+    def preparing(self, requests: int, size_bytes: int) -> None:
+        """Say nothing."""
 
     def point_started(self, concurrency: int) -> None:
         """Say nothing."""
@@ -114,6 +123,9 @@ class PlainLines:
     def warn(self, text: str) -> None:
         """Print it."""
         self._line(f"warning: {text}")
+
+    def preparing(self, requests: int, size_bytes: int) -> None:
+        """Say nothing."""
 
     def point_started(self, concurrency: int) -> None:
         """Print the heading before the first point."""
@@ -146,14 +158,23 @@ class LiveTable:
         self._running: tuple[str, ...] = ()
         self._concurrency = 0
         self._live: Live | None = None
+        self._status: Any = None
 
     def announce(self, text: str) -> None:
         """Print it above the table."""
+        self._end_status()
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """Print it above the table, marked."""
         self._console.print(f"warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+    def preparing(self, requests: int, size_bytes: int) -> None:
+        """Show it while it lasts."""
+        if self._status is None:
+            self._status = self._console.status("")
+            self._status.start()
+        self._status.update(f"encoding inputs: {requests} requests, {size_bytes / 1e6:.0f} MB")
 
     def point_started(self, concurrency: int) -> None:
         """Show the table from the first point on."""
@@ -178,9 +199,15 @@ class LiveTable:
 
     def close(self) -> None:
         """Leave the finished table on the screen."""
+        self._end_status()
         self._running = ()
         if self._live is not None:
             self._live.stop()
+
+    def _end_status(self) -> None:
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
 
     def _table(self) -> Table:
         table = Table(box=None, pad_edge=False)

@@ -3,11 +3,10 @@
 import asyncio
 import contextlib
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 
@@ -15,38 +14,23 @@ from loadgen import atomic, clock, corpus, environment, finish, fleet, kserve, p
 from loadgen import plan as plans
 from loadgen.commands import Failed, Open, Progress
 from loadgen.errors import LoadgenError, PlanError, TargetError
-from loadgen.kserve import InputEvent, ModelMetadata
-from loadgen.plan import Endpoint, Plan
+from loadgen.kserve import ModelMetadata
+from loadgen.plan import Generated, Plan
 from loadgen.point import Bench, measure_point, read_statistics
 from loadgen.points import Row, Target
+from loadgen.prepare import Source, index_json, prepare
 from loadgen.progress import Observer
 from loadgen.rundir import EventLog, RunDirectory, Sample
 from loadgen.server.metrics import Poller
 from loadgen.server.triton import Triton
 
 RECOVERY_TIMEOUT_S = 2.0
+GENERATED_SEQUENCE_LENGTH = 20
+"""perf_analyzer's default."""
+
 OWN_SOURCE = "loadgen"
 SIMULATING_PARAMETERS = {"stand_in": "stand-in model", "stub": "simulated"}
 """Keys in a model's configuration by which our own servers say that they are not the real thing."""
-
-
-class Source(Protocol):
-    """Where events come from; encoded only once the model's signature is known."""
-
-    @property
-    def description(self) -> str:
-        """The inputs in words, for every table and chart."""
-
-    @property
-    def synthetic(self) -> bool:
-        """Whether the events are made up."""
-
-    @property
-    def provenance(self) -> dict[str, object]:
-        """Where the events come from, in full."""
-
-    def events(self, metadata: ModelMetadata, batch: int) -> Iterator[InputEvent]:
-        """Yield every request, encoded for the model, each joining `batch` events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +41,8 @@ class Job:
     source: Source
     observer: Observer
     interrupt: asyncio.Event
+    cached: bool = True
+    """Whether a corpus may be taken from, and kept in, the user's cache."""
 
 
 async def run(job: Job, root: Path) -> RunDirectory:
@@ -122,7 +108,7 @@ async def _bench(job: Job, directory: RunDirectory, log: EventLog) -> AsyncItera
         bench = Bench(
             plan, directory, log, job.observer, job.interrupt, triton, worker, target, version, background=poller
         )
-        await worker.open(_opening(plan, directory))
+        await worker.open(_opening(plan, directory, metadata))
         yield bench
 
 
@@ -180,24 +166,18 @@ async def _describe_target(job: Job, log: EventLog, triton: Triton, metadata: Mo
 
 
 def _write_corpus(job: Job, directory: RunDirectory, log: EventLog, metadata: ModelMetadata) -> None:
-    endpoint, source = job.plan.endpoint, job.source
-    if metadata.sequence:
-        raise PlanError(f"model {metadata.name} keeps state over a sequence of requests, which is not driven yet")
-    requests = (_request(endpoint, event) for event in source.events(metadata, job.plan.batch))
-    index = corpus.write(
-        directory.corpus, requests, source.description, source.provenance, synthetic=source.synthetic
-    )
-    atomic.write(directory.corpus_index, _pretty(index))
+    plan = job.plan
+    index = prepare(plan, job.source, metadata, directory.corpus, job.observer, cached=job.cached)
+    choices = len(corpus.streams(index)) if metadata.sequence else len(index.bodies)
+    if plan.weights and len(plan.weights) != choices:
+        raise PlanError(f"weights: {len(plan.weights)} are given; the inputs have {choices} to choose from")
+    atomic.write(directory.corpus_index, index_json(index))
     sizes = [body.size_bytes for body in index.bodies]
-    log.event("corpus", bodies=len(sizes), size_bytes=sum(sizes), sha256=index.sha256)
+    log.event("corpus", bodies=len(sizes), size_bytes=sum(sizes), sha256=index.sha256, dropped=index.dropped_cells)
     mean_mb = sum(sizes) / len(sizes) / 1e6
-    job.observer.announce(f"inputs: {source.description}; {len(sizes)} requests of {mean_mb:.3g} MB on average")
-
-
-def _request(endpoint: Endpoint, event: InputEvent) -> corpus.Request:
-    message = kserve.infer_request(endpoint.model, endpoint.version, event.tensors, event.parameters)
-    answer = {tensor.name: kserve.digest(kserve.raw_content(tensor)) for tensor in event.answer}
-    return corpus.Request(event.label, message, event.cells, event.stream, event.step, answer)
+    job.observer.announce(f"inputs: {index.source}; {len(sizes)} requests of {mean_mb:.3g} MB on average")
+    if index.dropped_cells:
+        job.observer.warn(f"{index.dropped_cells} cells of geometry id 0 were left out: no module is known for them")
 
 
 @asynccontextmanager
@@ -241,7 +221,7 @@ def _own_samples(news: Progress) -> list[Sample]:
     return [Sample(news.at_ns, OWN_SOURCE, metric, "{}", float(value)) for metric, value in figures.items()]
 
 
-def _opening(plan: Plan, directory: RunDirectory) -> Open:
+def _opening(plan: Plan, directory: RunDirectory, metadata: ModelMetadata) -> Open:
     return Open(
         worker=0,
         journal=str(directory.journal),
@@ -251,7 +231,15 @@ def _opening(plan: Plan, directory: RunDirectory) -> Open:
         deadline_ns=plan.deadline_ms * clock.NS_PER_MS,
         seed=plan.seed,
         order=plan.order,
+        weights=plan.weights,
+        in_sequences=metadata.sequence,
+        sequence_length=_sequence_length(plan) if metadata.sequence else 0,
     )
+
+
+def _sequence_length(plan: Plan) -> int:
+    """Return how many steps a sequence has; what is made from nothing has no length of its own."""
+    return plan.sequence_length or (GENERATED_SEQUENCE_LENGTH if isinstance(plan.inputs, Generated) else 0)
 
 
 def _version_number(version: str) -> tuple[int, str]:

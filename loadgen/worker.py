@@ -34,10 +34,12 @@ from loadgen.journal import Journal
 from loadgen.records import PROBE_POINT, Outcome, Reply
 from loadgen.transport import Transport
 from loadgen.transport.grpcaio import GrpcAioTransport
+from loadgen.walk import Bodies, Sequences, Walk
 
 PROGRESS_NS = 200 * clock.NS_PER_MS
 LINE_LIMIT_BYTES = 1 << 20
 DETAILS_LIMIT = 300
+PROBE_SEQUENCE = 1
 
 
 def report(line: Report) -> None:
@@ -52,12 +54,14 @@ class Worker:
     def __init__(self, opening: Open, journal: Journal, transport: Transport) -> None:
         index = msgspec.json.decode(Path(opening.index).read_bytes(), type=corpus.Index)
         bodies = corpus.load(Path(opening.corpus), index)
-        order = corpus.passes(len(bodies), opening.seed, opening.order)
         self._answers = [body.answer for body in index.bodies]
         self._drive = ClosedLoopDrive(
-            transport, journal, bodies, order, opening.deadline_ns, self._on_failure, self._fault
+            transport, journal, _walk(opening, index, bodies), opening.deadline_ns, self._on_failure, self._fault
         )
-        self._transport, self._journal, self._bodies = transport, journal, bodies
+        self._transport, self._journal = transport, journal
+        self._probe_message = bodies[0]
+        if opening.in_sequences:
+            self._probe_message += kserve.sequence_parameters(PROBE_SEQUENCE, first=True, last=True)
         self._deadline_ns = opening.deadline_ns
         self._process = psutil.Process()
         self._point = PROBE_POINT
@@ -102,7 +106,7 @@ class Worker:
 
     def _probe(self) -> None:
         sent_ns = clock.now_ns()
-        row = self._journal.born(PROBE_POINT, 0, sent_ns, sent_ns, len(self._bodies[0]))
+        row = self._journal.born(PROBE_POINT, 0, sent_ns, sent_ns, len(self._probe_message))
 
         def on_reply(reply: Reply) -> None:
             self._journal.ended(row, reply)
@@ -112,7 +116,7 @@ class Worker:
             service_ns = reply.done_ns - sent_ns
             report(Probed(reply.outcome.label, details, service_ns, len(reply.response), words))
 
-        self._transport.send(self._bodies[0], self._deadline_ns, on_reply)
+        self._transport.send(self._probe_message, self._deadline_ns, on_reply)
 
     def _fault(self, body: int, response: bytes) -> str | None:
         expected = self._answers[body]
@@ -123,6 +127,14 @@ class Worker:
         if kind not in self._failures_told:
             self._failures_told.add(kind)
             report(Failed(reply.done_ns, self._point, reply.outcome.label, kind[2]))
+
+
+def _walk(opening: Open, index: corpus.Index, bodies: list[bytes]) -> Walk:
+    if not opening.in_sequences:
+        return Bodies(bodies, corpus.passes(len(bodies), opening.seed, opening.order, opening.weights))
+    streams = corpus.streams(index)
+    order = corpus.passes(len(streams), opening.seed, opening.order, opening.weights)
+    return Sequences(bodies, streams, order, opening.sequence_length, next_id=PROBE_SEQUENCE + 1)
 
 
 async def orders() -> asyncio.StreamReader:

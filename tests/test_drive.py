@@ -16,6 +16,7 @@ from loadgen.drive import REST_MAX_NS, REST_MIN_NS, ClosedLoopDrive
 from loadgen.journal import Journal
 from loadgen.records import Outcome, Reply, Rows
 from loadgen.transport.null import NullTransport
+from loadgen.walk import Bodies
 
 BODIES = [b"a" * 10, b"b" * 20, b"c" * 30]
 
@@ -35,7 +36,7 @@ class Bench:
         self.journal = Journal(folder, worker=0, segment_rows=64)
         order = corpus.passes(len(BODIES), seed=0)
         self.drive = ClosedLoopDrive(
-            self.transport, self.journal, BODIES, order, 10**9, self.failures.append, now_ns=time.now_ns
+            self.transport, self.journal, Bodies(BODIES, order), 10**9, self.failures.append, now_ns=time.now_ns
         )
 
     async def point(self, number: int, concurrency: int, length_ms: int) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -33,17 +34,17 @@ from loadgen.server.stub import stub_server
 
 @pytest.mark.parametrize("datatype", sorted(DTYPES))
 @pytest.mark.parametrize("kind", ["zero", "random"])
-def test_every_datatype_can_be_made(datatype: str, kind: str) -> None:
+def test_every_datatype_can_be_made(datatype: str, kind: Literal["zero", "random"]) -> None:
     """Same seed, same bytes; another seed, others; floats are finite and in [0, 1), integers small."""
     metadata = model(f"X {datatype}[-1,3]")
 
     def content(seed: int) -> list[bytes]:
-        events = generated(metadata, kind, 2, seed, {"X": (50, 3)})
+        events = generated(metadata, Generated(kind, 2, {"X": (50, 3)}, seed))
         return [kserve.raw_content(event.tensors[0]) for event in events]
 
     assert content(1) == content(1)
     assert (content(1) == content(2)) is (kind == "zero")
-    (event,) = generated(metadata, kind, 1, 0, {"X": (50, 3)})
+    (event,) = generated(metadata, Generated(kind, 1, {"X": (50, 3)}))
     data = event.tensors[0].data
     assert data.shape == (50, 3)
     if data.dtype.kind == "f":
@@ -56,11 +57,11 @@ def test_free_dimensions_must_be_said() -> None:
     """The message names the input and shows how; a shape that does not fit, or of no input, is refused."""
     metadata = model("X FP32[-1,5]")
     with pytest.raises(PlanError, match="--shape X:100,5"):
-        list(generated(metadata, "zero", 1, 0, {}))
+        list(generated(metadata, Generated("zero")))
     with pytest.raises(PlanError, match="does not fit"):
-        list(generated(metadata, "zero", 1, 0, {"X": (3, 4)}))
+        list(generated(metadata, Generated("zero", 1, {"X": (3, 4)})))
     with pytest.raises(PlanError, match="no such input"):
-        list(generated(metadata, "zero", 1, 0, {"Y": (3, 5)}))
+        list(generated(metadata, Generated("zero", 1, {"Y": (3, 5)})))
 
 
 @given(st.text(min_size=1, max_size=8), st.lists(st.integers(1, 999), min_size=1, max_size=4))
@@ -232,10 +233,13 @@ def test_inspect_says_what_is_in_files(tmp_path: Path) -> None:
     """Events, cells, repeats and unknown modules of a folder; steps, shapes and provenance of a JSON file."""
     folder = tmp_path / "cells"
     folder.mkdir()
-    for number, cells in enumerate([((7, 1, 1, 1.0), (7, 1, 1, 1.0)), ((0, 1, 1, 1.0),)]):
+    for number, cells in enumerate([((7, 1, 1, 1.0), (7, 1, 1, 1.0)), ((0, 1, 1, 1.0), (7, 2, 1, 1.0))]):
         event_of(*cells).cells.write_csv(folder / f"event{number:09}-cells.csv")
     (about_cells, _) = described([folder])
-    assert "2 events, 1 / 2 cells an event; 1 repeated, 1 of an unknown module" in about_cells
+    assert (
+        "2 events, 1 / 1 / 1 / 2 / 2 (min, p10, p50, p90, max) cells an event; 1 repeated, 1 of an unknown module"
+        in about_cells
+    )
     file = tmp_path / "input.json"
     file.write_text(
         '{"loadgen": {"source": "synthetic"}, "data": [[{"X": [1, 2]}], [{"X": {"b64": "", "shape": [3, 1]}}]]}'
@@ -243,14 +247,14 @@ def test_inspect_says_what_is_in_files(tmp_path: Path) -> None:
     head, about_x = described([file])
     assert "2 steps in 2 streams" in head
     assert "synthetic" in head
-    assert "X: in 2 steps, 2 / 3 elements; shapes [2], [3, 1]" in about_x
+    assert "X: in 2 steps, 2 / 2 / 2 / 3 / 3 (min, p10, p50, p90, max) elements; shapes [2], [3, 1]" in about_x
 
 
 def test_the_overlay_command_writes_cells_that_are_read_again(tmp_path: Path) -> None:
     """Two events become one file with the union of their cells."""
     for number in range(2):
         event_of((7, number, 1, 1.0), (9, 5, 5, 0.5)).cells.write_csv(tmp_path / f"event{number:09}-cells.csv")
-    lay_over([tmp_path], tmp_path / "laid", each=2)
+    lay_over([str(tmp_path)], tmp_path / "laid", each=2)
     (laid,) = traccc.read_events([tmp_path / "laid"])
     rows = laid.cells.select("geometry_id", "channel0", "value").rows()
     assert sorted(rows) == [(7, 0, 1.0), (7, 1, 1.0), (9, 5, 1.0)]

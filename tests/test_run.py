@@ -29,6 +29,7 @@ class TinySource:
     description = "three tiny events"
     synthetic = False
     provenance: dict[str, object] = {}  # noqa: RUF012 - never changed
+    files = None
 
     def events(self, metadata: ModelMetadata, batch: int) -> Iterator[InputEvent]:
         """Yield them for the ODD signature."""

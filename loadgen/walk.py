@@ -1,0 +1,114 @@
+"""Which request leaves next: bodies in an order, or the steps of sequences that a stateful model follows."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from loadgen.kserve import sequence_parameters
+
+NO_SEQUENCE = 0
+
+
+class Take(NamedTuple):
+    """A request to send: its body, its message, and the sequence it is a step of (0: none)."""
+
+    body: int
+    message: bytes
+    sequence: int = NO_SEQUENCE
+
+
+class Walk(Protocol):
+    """Hands out requests for ever."""
+
+    def take(self) -> Take:
+        """Return the next request."""
+
+    def done(self, sequence: int, *, answered: bool) -> None:
+        """Hear that a request of a sequence is over, answered well or not."""
+
+    def closing(self) -> list[Take]:
+        """Return what still must be sent to end the sequences that wait for a next step; they are then over."""
+
+
+@dataclass(slots=True)
+class Bodies:
+    """Requests without state, in the given order."""
+
+    messages: Sequence[bytes]
+    order: Iterator[int]
+
+    def take(self) -> Take:
+        """Return the next of the order."""
+        body = next(self.order)
+        return Take(body, self.messages[body])
+
+    def done(self, sequence: int, *, answered: bool) -> None:
+        """Keep nothing."""
+
+    def closing(self) -> list[Take]:
+        """Leave nothing open."""
+        return []
+
+
+@dataclass(slots=True)
+class _Live:
+    stream: int
+    step: int = 0
+
+
+@dataclass(slots=True)
+class Sequences:
+    """Steps of sequences: one at a time of each, first to last, with Triton's id, start and end flags.
+
+    A sequence plays one stream for `length` steps, from the beginning again if it is longer (0: once through).
+    `streams` are lists of bodies, `order` says which stream the next sequence plays. A request that waits goes before
+    a new sequence begins; so N in flight are steps of N sequences. One whose request failed is given up: the server
+    no longer knows where it stands.
+    """
+
+    messages: Sequence[bytes]
+    streams: Sequence[Sequence[int]]
+    order: Iterator[int]
+    length: int = 0
+    next_id: int = 1
+    id_step: int = 1
+    _live: dict[int, _Live] = field(default_factory=dict)
+    _waiting: deque[int] = field(default_factory=deque)
+
+    def take(self) -> Take:
+        """Return the next step of a sequence that waits, or the first of a new one."""
+        return self._step(self._waiting.popleft() if self._waiting else self._begin())
+
+    def done(self, sequence: int, *, answered: bool) -> None:
+        """Let the sequence go on, or give it up."""
+        live = self._live.get(sequence)
+        if live is None:
+            return
+        if answered:
+            self._waiting.append(sequence)
+        else:
+            del self._live[sequence]
+
+    def closing(self) -> list[Take]:
+        """Return one last step, with the end flag, for each sequence that waits."""
+        takes = []
+        while self._waiting:
+            takes.append(self._step(self._waiting.popleft(), last=True))
+        return takes
+
+    def _begin(self) -> int:
+        sequence = self.next_id
+        self.next_id += self.id_step
+        self._live[sequence] = _Live(next(self.order))
+        return sequence
+
+    def _step(self, sequence: int, *, last: bool = False) -> Take:
+        live = self._live[sequence]
+        stream = self.streams[live.stream]
+        body, first = stream[live.step % len(stream)], live.step == 0
+        live.step += 1
+        last = last or live.step == (self.length or len(stream))
+        if last:
+            del self._live[sequence]
+        return Take(body, self.messages[body] + sequence_parameters(sequence, first=first, last=last), sequence)
