@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -87,7 +87,7 @@ def make_synthetic(
         perf_json.write(output, map(SIGNATURES["odd"].encode, made), provenance)
     else:
         _write_cells(made, output)
-        atomic.write(output / source.PROVENANCE_FILE, json.dumps(provenance).encode() + b"\n")
+        _write_provenance(output, provenance)
     typer.echo(f"{output}: {source.synthetic_words(provenance)}")
 
 
@@ -107,7 +107,7 @@ def convert(
         typer.echo(f"{output}: {perf_json.write(output, requests, opened.provenance)} events")
         return
     count = _write_cells(map(signature.decode, requests), output)
-    atomic.write(output / source.PROVENANCE_FILE, json.dumps(opened.provenance).encode() + b"\n")
+    _write_provenance(output, opened.provenance)
     typer.echo(f"{output}: {count} events")
 
 
@@ -135,7 +135,9 @@ def lay_over(
     """Lay real events over each other, cells that fired in several summed: a higher pile-up without simulation."""
     data = Cells(tuple(paths), each, numbers=range_option(event_range) if event_range else None)
     total = len(traccc.cells_files(paths, data.numbers)) // each
+    provenance = {**source.open_source(data).provenance, "overlay": each}
     count = _write_cells(_shown(source.raw_events(data), "laying over", total), output)
+    _write_provenance(output, provenance)
     typer.echo(f"{output}: {count} events, each of {each}")
 
 
@@ -161,6 +163,11 @@ def _write_corpus(folder: Path, plan: Plan, opened: source.Source, metadata: Mod
         index = prepare.encode(plan, opened, metadata, folder / prepare.BYTES_FILE, shown)
     atomic.write(folder / prepare.INDEX_FILE, prepare.index_json(index))
     return len(index.bodies)
+
+
+def _write_provenance(folder: Path, provenance: dict[str, Any]) -> None:
+    """Leave beside the cells where they come from, so that what was made stays labelled so."""
+    atomic.write(folder / source.PROVENANCE_FILE, json.dumps(provenance).encode() + b"\n")
 
 
 def _write_cells(events: Iterable[Event], folder: Path) -> int:

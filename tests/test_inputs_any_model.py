@@ -254,7 +254,9 @@ def test_the_overlay_command_writes_cells_that_are_read_again(tmp_path: Path) ->
     """Two events become one file with the union of their cells."""
     for number in range(2):
         event_of((7, number, 1, 1.0), (9, 5, 5, 0.5)).cells.write_csv(tmp_path / f"event{number:09}-cells.csv")
+    (tmp_path / "provenance.json").write_text('{"source": "synthetic", "mu": 5}')
     lay_over([str(tmp_path)], tmp_path / "laid", each=2)
+    assert open_source(Cells((str(tmp_path / "laid"),))).synthetic
     (laid,) = traccc.read_events([tmp_path / "laid"])
     rows = laid.cells.select("geometry_id", "channel0", "value").rows()
     assert sorted(rows) == [(7, 0, 1.0), (7, 1, 1.0), (9, 5, 1.0)]

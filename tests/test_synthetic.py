@@ -32,6 +32,25 @@ def test_same_seed_same_events() -> None:
     assert len(set(digest(5, 3, 3))) == 3
 
 
+def test_same_bytes_on_any_machine() -> None:
+    """The bytes of a seed are fixed for good: they are these, with any numpy from 1.26 on."""
+    bytes_of = hashlib.sha256()
+    for event in synthetic.events(20, 2, seed=0):
+        for column in event.cells.get_columns():
+            bytes_of.update(column.to_numpy().tobytes())
+    assert bytes_of.hexdigest() == "bed7e7568b4c50e6d94cd3f1c42052ff43f3bd1afe86eb86cf4132c8337b7bf7"
+
+
+def test_poisson_pile_up_varies_as_bunch_crossings_do() -> None:
+    """The number of interactions has mean and variance mu, and the size of the event follows it."""
+    events = list(synthetic.events(25, 60, seed=0, poisson=True))
+    interactions = np.array([float(event.label.split()[2]) for event in events])
+    rows = np.array([event.cells.height for event in events])
+    assert interactions.mean() == pytest.approx(25, abs=2)
+    assert interactions.var() == pytest.approx(25, rel=0.5)
+    assert rows / interactions / 1980 == pytest.approx(np.ones(60), abs=0.25)
+
+
 @pytest.mark.parametrize("mu", [20, 100])
 def test_size_grows_with_pile_up(mu: float) -> None:
     """Rows are 1,980 an interaction on average, with a spread of about 6 % between events."""

@@ -31,7 +31,6 @@ class TritonPythonModel:
         }
         if values["READY"][0]:  # Triton fills the slots of sequences that wait with requests of nobody
             with self._log.open("a") as file:
-                file.write(
-                    json.dumps([values["CORRID"][0], values["START"][0], values["END"][0], *values["X"]]) + "\n"
-                )
+                step = [values[name][0] for name in ("CORRID", "START", "END")] + values["X"]
+                file.write(json.dumps(step) + "\n")
         return backend.InferenceResponse([backend.Tensor("COUNT", np.array([[1]], dtype=np.int32))])
