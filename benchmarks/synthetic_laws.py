@@ -1,11 +1,12 @@
-"""Draw synthetic events against the numbers they are made after: `python benchmarks/synthetic_laws.py OUT.png [REAL.csv]`.
+"""Draw synthetic events against the numbers they are made after: `synthetic_laws.py OUT.png [REAL.csv]`.
 
-Top: rows an event against pile-up, with the published 1,980 rows an interaction. Middle: cells of a cluster by kind of
-module, with the fractions of a ten-muon event. Bottom: share of the cells by layer, beside a real cells CSV if given.
+Top: rows an event against pile-up, with the published 1,980 rows an interaction. Middle: cells of a cluster by kind
+of module, with the fractions of a ten-muon event. Bottom: share of the cells by layer, beside a real CSV if given.
 """
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import altair as alt
 import polars as pl
@@ -22,7 +23,7 @@ GIVEN = {
 EVENTS = 10
 
 
-def sizes() -> alt.LayerChart:
+def sizes() -> Any:
     """Rows of ten events at each pile-up, and the line they should follow."""
     rows = [
         {"mu": mu, "rows": event.cells.height, "source": "synthetic, 10 events"}
@@ -43,7 +44,7 @@ def kinds(cells: pl.DataFrame) -> pl.DataFrame:
     return cells.with_columns(volume=volume, layer=layer, kind=kind)
 
 
-def clusters(cells: pl.DataFrame) -> alt.Chart:
+def clusters(cells: pl.DataFrame) -> Any:
     """Fractions of clusters by their number of cells."""
     unique = kinds(cells).unique(["geometry_id", "channel0", "channel1"])
     found = unique.group_by("kind", "measurement_id").len("cells").with_columns(pl.col("cells").clip(1, 10))
@@ -61,7 +62,7 @@ def clusters(cells: pl.DataFrame) -> alt.Chart:
     ).properties(width=200, height=160)
 
 
-def layers(cells: pl.DataFrame, real: Path | None) -> alt.Chart:
+def layers(cells: pl.DataFrame, real: Path | None) -> Any:
     """Share of cells by volume and layer."""
     tables = {"synthetic, mu 200": cells} | ({"ten-muon event": traccc.read_cells(real)} if real else {})
     shares = [
@@ -88,8 +89,9 @@ def main() -> None:
     """Draw the three into one picture."""
     out, *real = map(Path, sys.argv[1:])
     (event,) = synthetic.events(200, 1, seed=1)
-    parts = [sizes().properties(width=760, height=180), clusters(event.cells), layers(event.cells, *(real or [None]))]
-    alt.vconcat(*parts).resolve_scale(color="independent").save(out, scale_factor=1.5)
+    top = sizes().properties(width=760, height=180)
+    parts = alt.vconcat(top, clusters(event.cells), layers(event.cells, real[0] if real else None))
+    parts.resolve_scale(color="independent").save(out, scale_factor=1.5)
 
 
 if __name__ == "__main__":

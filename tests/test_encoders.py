@@ -206,6 +206,32 @@ def test_a_large_file_is_read_in_parts_with_the_same_result(tmp_path: Path, monk
         assert source.open_source(PerfJson((str(path),))).synthetic is (name == "steps")
 
 
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(alphabet='ab[]{}",: \\n\\'),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(alphabet='a[]{}"'), inner, max_size=3),
+    max_leaves=20,
+)
+
+
+@given(
+    data=st.lists(ANY_JSON, max_size=5),
+    beside=st.dictionaries(st.sampled_from(["loadgen", "x"]), st.dictionaries(st.text(max_size=3), ANY_JSON)),
+    indent=st.sampled_from([None, 1]),
+)
+def test_parts_are_what_a_parser_finds(
+    tmp_path_factory: pytest.TempPathFactory, data: list[Any], beside: dict[str, Any], indent: int | None
+) -> None:
+    """Whatever the nesting and the strings, the parts found by brackets are the elements that a parser finds."""
+    text = json.dumps({**beside, "data": data}, indent=indent, ensure_ascii=False)
+    path = written(tmp_path_factory.mktemp("any") / "any.json", text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("inputs.json_spans.LARGE_BYTES", 1)
+        content = perf_json._in_parts(perf_json._mapped(path))
+    if content is not None:
+        assert [json.loads(bytes(part)) for part in content.data] == data
+        assert content.loadgen == beside.get("loadgen", {})
+
+
 @pytest.mark.parametrize("text", ['{"data": [{"X": [1, 2]]}', '{"data": [{"GEOMETRY_ID": [1]}}', '{"data": [[{]}]]'])
 def test_broken_nesting_is_the_parsers_to_refuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     """A large file with brackets that do not match is refused in words, never split into nonsense."""
