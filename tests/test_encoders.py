@@ -217,15 +217,17 @@ ANY_JSON = st.recursive(
     data=st.lists(ANY_JSON, max_size=5),
     beside=st.dictionaries(st.sampled_from(["loadgen", "x"]), st.dictionaries(st.text(max_size=3), ANY_JSON)),
     indent=st.sampled_from([None, 1]),
+    chunk=st.integers(1, 60),
 )
 def test_parts_are_what_a_parser_finds(
-    tmp_path_factory: pytest.TempPathFactory, data: list[Any], beside: dict[str, Any], indent: int | None
+    tmp_path_factory: pytest.TempPathFactory, data: list[Any], beside: dict[str, Any], indent: int | None, chunk: int
 ) -> None:
     """Whatever the nesting and the strings, the parts found by brackets are the elements that a parser finds."""
     text = json.dumps({**beside, "data": data}, indent=indent, ensure_ascii=False)
     path = written(tmp_path_factory.mktemp("any") / "any.json", text)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("inputs.json_spans.LARGE_BYTES", 1)
+        patch.setattr("inputs.json_spans.CHUNK_BYTES", chunk)
         content = perf_json._in_parts(perf_json._mapped(path))
     if content is not None:
         assert [json.loads(bytes(part)) for part in content.data] == data

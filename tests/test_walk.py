@@ -47,6 +47,7 @@ def test_every_sequence_is_whole_and_in_order(in_flight: int, length: int, answe
             failed.add(take.sequence)
         walk.done(take.sequence, answered=answered)
         out.append(walk.take())
+        assert out[-1].sequence not in failed
         assert len({each.sequence for each in out}) == in_flight
     for take in out:
         seen.setdefault(take.sequence, []).append(take)
