@@ -106,7 +106,7 @@ def estimates(
     count = min(BATCHES_MAX, max(BATCHES_MIN, requests // REQUESTS_PER_BATCH))
     of_batch = np.minimum((done_ns - start_ns) * count // (end_ns - start_ns), count - 1)
     counts = np.bincount(of_batch, minlength=count).astype(float)
-    sums = np.bincount(of_batch, weights=durations_ns, minlength=count)
+    sums = np.bincount(of_batch, weights=durations_ns, minlength=count).astype(float)
     # One request more or less at an edge is always possible, even where every batch holds the same number.
     throughput = ratio(counts, np.full(count, length_s / count), floor=1 / length_s)
     ordered = np.sort(durations_ns)
