@@ -11,6 +11,7 @@ import altair as alt
 import polars as pl
 
 from analysis import theme
+from analysis.levels import SURE, Axis, axis, level_text, levelled
 from analysis.readable import duration_unit, short_names, wrapped
 
 Chart: TypeAlias = alt.LayerChart | alt.VConcatChart
@@ -30,26 +31,27 @@ MEAN_PREFIX = "mean of "
 LETTERS_A_PIXEL = 1 / 5.6
 MOST_TICKS = 16
 LEAST_GAP = 0.04
-CONCURRENCY_TITLE = "Concurrency (requests in flight)"
-HOLLOW_NOTE = "Hollow: the verdict on this point is not “measured”."
+HOLLOW_NOTE = "Hollow: the verdict on this point is an objection."
 
 
 def throughput(points: pl.DataFrame) -> Chart | None:
-    """Draw throughput against concurrency."""
+    """Draw throughput against concurrency or rate."""
     if points.is_empty():
         return None
-    columns = ("point", "concurrency", "throughput_per_s", "completed", "failed", *_VERDICT)
+    points = levelled(points)
+    columns = ("point", "level", "throughput_per_s", "completed", "failed", *_VERDICT)
     frame = _marked(points.select(*columns, series=pl.lit("throughput")))
     y = alt.Y("throughput_per_s:Q", title="Throughput (events/s)", scale=_from_zero(frame["throughput_per_s"]))
     tooltip = [*_POINT_TOOLTIP, alt.Tooltip("throughput_per_s:Q", title="events/s", format=",.4~g")]
     tooltip += [alt.Tooltip("completed:Q"), alt.Tooltip("failed:Q"), *_VERDICT_TOOLTIP]
-    base = alt.Chart(frame).encode(x=_concurrency(frame), y=y, tooltip=tooltip)
-    title = heading("Throughput against concurrency", points)
+    base = alt.Chart(frame).encode(x=_level(frame, axis(points)), y=y, tooltip=tooltip)
+    title = heading(f"Throughput against {axis(points).noun}", points)
     return _lines_and_marks(base, frame, _series(["throughput"], [theme.BLUE])).properties(title=title)
 
 
 def utilisation(points: pl.DataFrame, gpus: pl.DataFrame, cpu: pl.DataFrame) -> Chart | None:
     """Draw GPU utilisation against concurrency, each GPU and their mean; without GPUs, instances and CPU."""
+    points = levelled(points)
     frame, title = utilisation_frame(points, gpus, cpu)
     if frame.is_empty():
         return None
@@ -57,7 +59,7 @@ def utilisation(points: pl.DataFrame, gpus: pl.DataFrame, cpu: pl.DataFrame) -> 
     y_scale = alt.Scale(domain=[0, max(100.0, *frame["percent"])])
     tooltip = [*_POINT_TOOLTIP, alt.Tooltip("of:N", title="of"), alt.Tooltip("percent:Q", title="%", format=".1f")]
     base = alt.Chart(frame).encode(
-        x=_concurrency(frame),
+        x=_level(frame, axis(points)),
         y=alt.Y("percent:Q", title="Utilisation (%)", scale=y_scale),
         tooltip=[*tooltip, *_VERDICT_TOOLTIP],
     )
@@ -66,32 +68,34 @@ def utilisation(points: pl.DataFrame, gpus: pl.DataFrame, cpu: pl.DataFrame) -> 
 
 def latency(points: pl.DataFrame) -> Chart | None:
     """Draw the percentiles of service time against concurrency."""
+    points = levelled(points)
     long, unit = _durations(points, PERCENTILES)
     if long.is_empty():
         return None
     y = alt.Y("value:Q", title=f"Service time ({unit})", scale=_from_zero(long["value"]))
     tooltip = [*_POINT_TOOLTIP, alt.Tooltip("series:N", title="percentile")]
     tooltip += [alt.Tooltip("value:Q", title=unit, format=",.4~g"), *_VERDICT_TOOLTIP]
-    base = alt.Chart(long).encode(x=_concurrency(long), y=y, tooltip=tooltip)
+    base = alt.Chart(long).encode(x=_level(long, axis(points)), y=y, tooltip=tooltip)
     title = heading("Latency: percentiles of service time", points)
     return _lines_and_marks(base, long, _series(list(PERCENTILES), PERCENTILE_COLOURS)).properties(title=title)
 
 
 def stages(points: pl.DataFrame) -> Chart | None:
     """Draw the mean service time stacked by stage; a remainder below 0 (clocks, other clients) is drawn as 0."""
+    points = levelled(points)
     long, unit = _durations(points.filter(pl.col("server_queue_ns").is_not_null()), STAGES)
     if long.is_empty():
         return None
-    levels = points["concurrency"]
-    twice = pl.col("concurrency").is_in(levels.filter(levels.is_duplicated()).to_list())
-    name = pl.col("concurrency").cast(pl.String)
+    levels = points["level"]
+    twice = pl.col("level").is_in(levels.filter(levels.is_duplicated()).to_list())
+    name = pl.col("level").map_elements(level_text, pl.String)
     numbered = name + " (point " + pl.col("point").cast(pl.String) + ")"
     long = long.with_columns(
         bar=pl.when(twice).then(numbered).otherwise(name),
         drawn=pl.col("value").clip(lower_bound=0),
         order=pl.col("series").replace_strict({name: place for place, name in enumerate(STAGES)}),
     )
-    bars = long.sort("concurrency", "point")["bar"].unique(maintain_order=True).to_list()
+    bars = long.sort("level", "point")["bar"].unique(maintain_order=True).to_list()
     tooltip = [*_POINT_TOOLTIP, alt.Tooltip("series:N", title="stage")]
     tooltip += [alt.Tooltip("value:Q", title=f"mean, {unit}", format=",.4~g"), *_VERDICT_TOOLTIP]
     scale = _series(list(STAGES), STAGE_COLOURS)
@@ -99,7 +103,7 @@ def stages(points: pl.DataFrame) -> Chart | None:
         alt.Chart(long)
         .mark_bar()
         .encode(
-            x=alt.X("bar:O", title=CONCURRENCY_TITLE, sort=bars, axis=_BAR_AXIS),
+            x=alt.X("bar:O", title=axis(points).title, sort=bars, axis=_BAR_AXIS),
             y=alt.Y("drawn:Q", title=f"Mean service time ({unit})", stack="zero"),
             color=alt.Color("series:N", scale=scale, legend=alt.Legend(columns=3)),
             order=alt.Order("order:Q"),
@@ -108,7 +112,7 @@ def stages(points: pl.DataFrame) -> Chart | None:
         )
     )
     title = heading(
-        "Where the time goes: server stages", points, note="Pale: the verdict on this point is not “measured”."
+        "Where the time goes: server stages", points, note="Pale: the verdict on this point is an objection."
     )
     return layered(chart).properties(title=title)
 
@@ -117,7 +121,7 @@ def heading(title: str, points: pl.DataFrame, width: int = theme.WIDTH, note: st
     """Return a title whose subtitle says what was measured, on what, with what, and whether it was simulated."""
     first = points.row(0, named=True)
     simulated = ["SIMULATED: not a physics figure."] if points["simulated"].any() else []
-    hollow = [note] if (points["verdict"] != "measured").any() and note else []
+    hollow = [note] if not points.select(SURE.all()).item() and note else []
     instances = f", {first['instances']} instance{'s' * (first['instances'] != 1)}" if first["instances"] else ""
     parts = [*simulated, f"{first['model']} on {first['server']}{instances}", str(first["inputs"]), *hollow]
     colour = theme.WARNING if simulated else theme.GREY
@@ -125,7 +129,7 @@ def heading(title: str, points: pl.DataFrame, width: int = theme.WIDTH, note: st
 
 
 def utilisation_frame(points: pl.DataFrame, gpus: pl.DataFrame, cpu: pl.DataFrame) -> tuple[pl.DataFrame, str]:
-    """Return `point`, `concurrency`, `series`, `of`, `percent` and verdict, and the title they go by."""
+    """Return `point`, `level`, `series`, `of`, `percent` and verdict, and the title they go by."""
     per_gpu = gpus.select("point", of="gpu", percent=100 * pl.col("utilisation")).drop_nulls("percent")
     if per_gpu.is_empty():
         busy = points.select("point", of=pl.lit("server instances busy"), percent=100 * pl.col("server_busy"))
@@ -135,13 +139,13 @@ def utilisation_frame(points: pl.DataFrame, gpus: pl.DataFrame, cpu: pl.DataFram
     else:
         named = per_gpu.with_columns(series=pl.col("of").replace_strict(short_names(per_gpu["of"])))
         long = pl.concat([named.sort("of"), *_mean_of_gpus(per_gpu)])
-        title = "GPU utilisation against concurrency"
-    facts = points.select("point", "concurrency", *_VERDICT)
+        title = f"GPU utilisation against {axis(points).noun}"
+    facts = levelled(points).select("point", "level", *_VERDICT)
     return _marked(long.join(facts, on="point", how="left", maintain_order="left")), title
 
 
-def ticks(levels: Sequence[int]) -> list[int]:
-    """Return whole numbers to label on a concurrency axis: the levels measured, or a few of them."""
+def ticks(levels: Sequence[float]) -> list[float]:
+    """Return numbers to label on a concurrency axis: the levels measured, or a few of them."""
     wanted = sorted(set(levels))
     step = -(-len(wanted) // MOST_TICKS)
     return wanted[::step]
@@ -149,7 +153,7 @@ def ticks(levels: Sequence[int]) -> list[int]:
 
 _VERDICT = ("verdict", "reason")
 _VERDICT_TOOLTIP = (alt.Tooltip("verdict:N"), alt.Tooltip("reason:N"))
-_POINT_TOOLTIP = (alt.Tooltip("point:Q"), alt.Tooltip("concurrency:Q"))
+_POINT_TOOLTIP = (alt.Tooltip("point:Q"), alt.Tooltip("level:Q", title="at"))
 _BAR_AXIS = alt.Axis(labelAngle=0, labelOverlap=True)
 
 
@@ -172,29 +176,29 @@ def _mean_of_gpus(per_gpu: pl.DataFrame) -> list[pl.DataFrame]:
 def _durations(points: pl.DataFrame, columns: dict[str, str]) -> tuple[pl.DataFrame, str]:
     longest_ns: Any = points.select(pl.max_horizontal(pl.col(*columns.values()).max())).item()
     unit, unit_ns = duration_unit(longest_ns)
-    facts = points.select("point", "concurrency", *_VERDICT, **{name: pl.col(of) for name, of in columns.items()})
-    long = facts.unpivot(index=["point", "concurrency", *_VERDICT], variable_name="series", value_name="value_ns")
+    facts = points.select("point", "level", *_VERDICT, **{name: pl.col(of) for name, of in columns.items()})
+    long = facts.unpivot(index=["point", "level", *_VERDICT], variable_name="series", value_name="value_ns")
     shown = long.drop_nulls("value_ns").with_columns(value=pl.col("value_ns") / unit_ns).drop("value_ns")
     return _marked(shown), unit
 
 
 def _marked(frame: pl.DataFrame) -> pl.DataFrame:
     mean = pl.col("series").str.starts_with(MEAN_PREFIX)
-    return frame.with_columns(measured=pl.col("verdict") == "measured", mean=mean)
+    return frame.with_columns(measured=SURE, mean=mean)
 
 
-def _concurrency(frame: pl.DataFrame) -> alt.X:
-    levels = frame["concurrency"].to_list()
+def _level(frame: pl.DataFrame, by: Axis) -> alt.X:
+    levels = frame["level"].to_list()
     low, high = min(levels), max(levels)
     shown = ticks(levels)
-    axis = alt.Axis(values=shown, format="d", labelOverlap=True)
+    ticked = alt.Axis(values=shown, format="~g", labelOverlap=True)
     crowded = any(right - left < LEAST_GAP * (high - low) for left, right in pairwise(shown))
     if crowded:
         scale = alt.Scale(type="log", base=2, domain=[low / 1.15, high * 1.15], nice=False)
-        return alt.X("concurrency:Q", title=f"{CONCURRENCY_TITLE}, log scale", axis=axis, scale=scale)
+        return alt.X("level:Q", title=f"{by.title}, log scale", axis=ticked, scale=scale)
     room = max(0.5, 0.04 * (high - low))
     scale = alt.Scale(domain=[low - room, high + room], nice=False, zero=False)
-    return alt.X("concurrency:Q", title=CONCURRENCY_TITLE, axis=axis, scale=scale)
+    return alt.X("level:Q", title=by.title, axis=ticked, scale=scale)
 
 
 def _from_zero(values: pl.Series) -> alt.Scale:

@@ -59,16 +59,17 @@ def csv_text(points: pl.DataFrame, gpus: pl.DataFrame) -> str:
     stages = STAGES if shown["server_queue_ns"].is_not_null().any() else {}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header(stages))
+    by_rate = shown["concurrency"].is_null().all() and not shown.is_empty()
+    writer.writerow(header(stages, by_rate=by_rate))
     for point in shown.iter_rows(named=True):
         writer.writerow(_cells(point, stages, gpus.filter(pl.col("point") == point["point"])))
     return text.getvalue()
 
 
-def header(stages: Mapping[str, str]) -> list[str]:
+def header(stages: Mapping[str, str], *, by_rate: bool = False) -> list[str]:
     """Return the column names, with the server's stages or without."""
     return [
-        *("Concurrency", "Inferences/Second", "Client Send"),
+        *("Request Rate" if by_rate else "Concurrency", "Inferences/Second", "Client Send"),
         *stages,
         *("Client Recv", *LATENCIES, "request/response", "response wait", *GPUS),
     ]
@@ -76,12 +77,18 @@ def header(stages: Mapping[str, str]) -> list[str]:
 
 def _cells(point: Mapping[str, Any], stages: Mapping[str, str], gpus: pl.DataFrame) -> list[str]:
     return [
-        *(str(point["concurrency"]), f"{point['throughput_per_s']:.6g}", "0"),
+        *(_level(point), f"{point['throughput_per_s']:.6g}", "0"),
         *(_microseconds(point[column]) for column in stages.values()),
         *("0", *(_microseconds(point[column]) for column in LATENCIES.values())),
         *("0", _microseconds(point["service_mean_ns"])),
         *(_gpu_cell(gpus, column) for column in GPUS.values()),
     ]
+
+
+def _level(point: Mapping[str, Any]) -> str:
+    if point["concurrency"] is not None:
+        return str(point["concurrency"])
+    return "" if point["rate_per_s"] is None else f"{point['rate_per_s']:g}"
 
 
 def _microseconds(duration_ns: float | None) -> str:

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from analysis import readable
 from analysis.figures import Tables, specifications, tables
+from analysis.levels import SURE, axis, level_text, levelled
 from analysis.runs import Run, open_run
 from analysis.summary import sentences, started_utc, warning_text
 from loadgen import atomic
@@ -83,7 +84,8 @@ def point_table(of: Tables) -> Table:
     """Return the points with readable units; columns the run has nothing for are left out."""
     points = of.points
     unit, unit_ns = readable.duration_unit(_largest(points["service_p99_ns"]))
-    columns = {Column("Concurrency"): points["concurrency"].cast(pl.String).to_list()}
+    levels = list(map(level_text, levelled(points)["level"]))
+    columns = {Column(axis(points).heading): levels}
     columns |= {Column(name): _counts(points[name.lower()]) for name in ("Completed", "Failed")}
     columns |= {
         column: readable.column(values.to_list())
@@ -91,7 +93,7 @@ def point_table(of: Tables) -> Table:
         if values.is_not_null().any()
     }
     columns[Column("Verdict", words=True)] = points["verdict"].to_list()
-    usual = points.filter(pl.col("verdict") == "measured")["reason"].mode().sort().to_list()
+    usual = points.filter(SURE)["reason"].mode().sort().to_list()
     notes = ["" if reason in usual[:1] else reason for reason in points["reason"]]
     remark = f"{'Other points' if any(notes) else 'All points'}: {usual[0]}." if usual else ""
     return Table(list(columns), [list(row) for row in zip(*columns.values(), strict=True)], notes, remark)
@@ -99,8 +101,13 @@ def point_table(of: Tables) -> Table:
 
 def gpu_table(of: Tables) -> Table:
     """Return the figures of every GPU at every point; no rows where the server has none."""
-    facts = of.points.select("point", "concurrency", "completed")
-    columns = [Column("Concurrency"), Column("GPU", words=True), Column("Utilisation"), Column("Power", "W")]
+    facts = levelled(of.points).select("point", "level", "completed")
+    columns = [
+        Column(axis(of.points).heading),
+        Column("GPU", words=True),
+        Column("Utilisation"),
+        Column("Power", "W"),
+    ]
     columns += [Column("Power limit", "W"), Column("Memory used", "most"), Column("Memory")]
     columns += [Column("Energy", "J/event")]
     rows = of.gpus.join(facts, on="point", maintain_order="left").iter_rows(named=True)
@@ -117,8 +124,13 @@ def check_table(points: pl.DataFrame) -> Table:
         "In window, server": "server_success",
         "Failed in window, server": "server_fail",
     }
-    counts = [points["concurrency"].cast(pl.String), *(_counts(points[column]) for column in names.values())]
-    return Table([Column("Concurrency"), *map(Column, names)], [list(row) for row in zip(*counts, strict=True)])
+    counts = [
+        list(map(level_text, levelled(points)["level"])),
+        *(_counts(points[column]) for column in names.values()),
+    ]
+    return Table(
+        [Column(axis(points).heading), *map(Column, names)], [list(row) for row in zip(*counts, strict=True)]
+    )
 
 
 def provenance(run: Run) -> list[tuple[str, str]]:
@@ -184,7 +196,7 @@ def _shares(of: Tables) -> dict[Column, pl.Series]:
 def _gpu_row(row: Mapping[str, Any]) -> list[str]:
     known = row["energy_j"] is not None and row["completed"]
     return [
-        *(str(row["concurrency"]), row["gpu"], readable.percent(row["utilisation"])),
+        *(level_text(row["level"]), row["gpu"], readable.percent(row["utilisation"])),
         *(readable.number(row["power_w"]), readable.number(row["power_limit_w"])),
         *(readable.gibibytes(row["memory_used_max_bytes"]), readable.gibibytes(row["memory_total_bytes"])),
         readable.number(row["energy_j"] / row["completed"] if known else None),

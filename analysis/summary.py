@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import polars as pl
 
 from analysis.figures import Tables
+from analysis.levels import SURE, USABLE, axis, level_text, levelled
 from analysis.readable import counted, duration, listed, number, percent
 from analysis.runs import Run
 from loadgen.clock import NS_PER_S
@@ -42,7 +43,7 @@ def sentences(run: Run, of: Tables) -> list[Sentence]:
 def best_point(points: pl.DataFrame) -> dict[str, float | int | str] | None:
     """Return the point of highest throughput among those measured without objection; of all, if none is."""
     completed = points.filter(pl.col("completed") > 0)
-    measured = completed.filter(pl.col("verdict") == "measured")
+    measured = completed.filter(SURE)
     among = completed if measured.is_empty() else measured
     return None if among.is_empty() else among.sort("throughput_per_s", descending=True).row(0, named=True)
 
@@ -63,24 +64,25 @@ def _simulated(points: pl.DataFrame) -> list[Sentence]:
 def _subject(run: Run, points: pl.DataFrame) -> Sentence:
     first = points.row(0, named=True)
     instances = f" ({counted(first['instances'], 'instance')})" if first["instances"] else ""
-    levels = sorted(set(points["concurrency"].to_list()))
-    span = f"{levels[0]} to {levels[-1]}" if len(levels) > 1 else str(levels[0])
+    levels = sorted(set(levelled(points)["level"].to_list()))
+    span = f"{level_text(levels[0])} to {level_text(levels[-1])}" if len(levels) > 1 else level_text(levels[0])
     window_s = number((first["window_end_ns"] - first["window_start_ns"]) / NS_PER_S)
     return Sentence(
         f"{first['model']} on {first['server']}{instances} was sent {first['inputs']}: "
-        f"{counted(points.height, 'point')} at concurrency {span}, {window_s} s each, "
+        f"{counted(points.height, 'point')} at {axis(points).noun} {span}, {window_s} s in the first, "
         f"from {run.environment.get('host') or 'an unnamed host'} on {started_utc(run)}."
     )
 
 
 def _best(points: pl.DataFrame) -> list[Sentence]:
+    points = levelled(points)
     best = best_point(points)
     if best is None:
         return [Sentence("No request completed, so there are no times.", "warning")]
-    doubt = "" if best["verdict"] == "measured" else f", but this point is judged {best['verdict']}"
+    doubt = "" if best["verdict"] in USABLE else f", but this point is judged {best['verdict']}"
     text = (
         f"Best throughput: {number(_number(best, 'throughput_per_s'))} events/s "
-        f"at concurrency {best['concurrency']}, where a request takes "
+        f"at {axis(points).noun} {level_text(_number(best, 'level'))}, where a request takes "
         f"{duration(_number(best, 'service_mean_ns'))} in the mean and "
         f"{duration(_number(best, 'service_p99_ns'))} at the 99th percentile{doubt}."
     )
@@ -88,10 +90,12 @@ def _best(points: pl.DataFrame) -> list[Sentence]:
         pl.col("verdict") == best["verdict"],
         pl.col("throughput_per_s") >= NEARLY_ALL * _number(best, "throughput_per_s"),
     )
-    least = enough.sort("concurrency").row(0, named=True)
-    if least["concurrency"] < int(best["concurrency"]):
+    least = enough.sort("level").row(0, named=True)
+    if least["level"] < _number(best, "level"):
         share = least["throughput_per_s"] / _number(best, "throughput_per_s")
-        text += f" Concurrency {least['concurrency']} already reaches {percent(share)} of it."
+        text += (
+            f" {axis(points).noun.capitalize()} {level_text(least['level'])} already reaches {percent(share)} of it."
+        )
     return [Sentence(text, "good" if not doubt else "warning")]
 
 
@@ -103,12 +107,12 @@ def _failures(run: Run, points: pl.DataFrame) -> list[Sentence]:
     failed = points.filter(pl.col("failed") > 0)
     if failed.is_empty():
         return [Sentence("No request failed in any window.", "good")]
-    levels = listed(failed["concurrency"])
+    levels = listed(map(level_text, levelled(failed)["level"]))
     told = [_told(event) for event in run.events("failure")]
     reasons = f" First of each kind: {'; '.join(dict.fromkeys(told[:MOST_FAILURES_TOLD]))}." if told else ""
     failures, completed = int(points["failed"].sum()), int(points["completed"].sum())
     share = percent(failures / (failures + completed))
-    text = f"{counted(failures, 'request')} failed ({share}), at concurrency {levels}.{reasons}"
+    text = f"{counted(failures, 'request')} failed ({share}), at {axis(points).noun} {levels}.{reasons}"
     return [Sentence(text, "warning")]
 
 
@@ -118,10 +122,10 @@ def _told(event: dict[str, object]) -> str:
 
 
 def _verdicts(points: pl.DataFrame) -> list[Sentence]:
-    wrong = points.filter(~pl.col("verdict").is_in(["measured", "failing"]))
+    wrong = points.filter(~pl.col("verdict").is_in([*USABLE, "failing"]))
     return [
-        Sentence(f"Concurrency {level}: {verdict}: {reason}.", "warning")
-        for level, verdict, reason in wrong.select("concurrency", "verdict", "reason").iter_rows()
+        Sentence(f"{words}: {verdict}: {reason}.", "warning")
+        for words, verdict, reason in wrong.select("load_words", "verdict", "reason").iter_rows()
     ]
 
 

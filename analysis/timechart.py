@@ -10,6 +10,7 @@ import polars as pl
 from analysis import theme, timeline
 from analysis.charts import Chart, heading, layered
 from analysis.hardware import CPU_METRIC, gpu_samples
+from analysis.levels import level_text
 from analysis.readable import duration_unit, short_names
 
 AXIS_WIDTH = 44
@@ -27,7 +28,7 @@ def over_time(points: pl.DataFrame, bins: pl.DataFrame, samples: pl.DataFrame, o
     used = timeline.sample_bins(usage(samples), origin_ns)
     known = [_throughput(page, bins), _service_time(page, bins), _in_flight(page, bins), _utilisation(page, used)]
     drawn = [panel for panel in known if panel is not None]
-    note = f"Shaded: measured windows, labelled with their concurrency. Bins of {_width(bins)}."
+    note = f"Shaded: measured windows, labelled with their load. Bins of {_width(bins)}."
     title = heading("The run against time", points, theme.WIDE, note="")
     title.subtitle = [*title.subtitle, note + FAILED_NOTE * bool(bins["failed_per_s"].sum())]
     last = drawn.pop()
@@ -70,8 +71,12 @@ class _Page:
             .encode(
                 x=self.x("start_s", axis),
                 x2="end_s:Q",
-                color=alt.condition("datum.verdict == 'measured'", alt.value(theme.SKY), alt.value(theme.VERMILLION)),
-                tooltip=[alt.Tooltip("point:Q"), alt.Tooltip("concurrency:Q"), alt.Tooltip("verdict:N")],
+                color=alt.condition(
+                    "indexof(['converged', 'unconfirmed', 'imprecise'], datum.verdict) >= 0",
+                    alt.value(theme.SKY),
+                    alt.value(theme.VERMILLION),
+                ),
+                tooltip=[alt.Tooltip("point:Q"), alt.Tooltip("level:Q", title="at"), alt.Tooltip("verdict:N")],
             )
         )
         return layered(shade, *layers).properties(width=theme.WIDE, height=theme.PANEL_HEIGHT)
@@ -184,7 +189,7 @@ def _labelled(windows: pl.DataFrame) -> pl.DataFrame:
     every = -(-windows.height // MOST_LABELS)
     shown = pl.int_range(pl.len()) % every == 0
     return windows.with_columns(
-        label=pl.when(shown).then(pl.col("concurrency").cast(pl.String)).otherwise(pl.lit(""))
+        label=pl.when(shown).then(pl.col("level").map_elements(level_text, pl.String)).otherwise(pl.lit(""))
     )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from analysis.levels import levelled
 from loadgen.clock import NS_PER_S
 from loadgen.records import PROBE_POINT
 
@@ -60,11 +61,11 @@ def sample_bins(samples: pl.DataFrame, origin_ns: int, most: int = MOST_SAMPLES)
 
 
 def windows(points: pl.DataFrame, origin_ns: int) -> pl.DataFrame:
-    """Return `point`, `concurrency`, `verdict`, `start_s`, `end_s`, `middle_s`: where each point was measured."""
+    """Return `point`, `level`, `verdict`, `start_s`, `end_s`, `middle_s`: where each point was measured."""
     start_s = (pl.col("window_start_ns") - origin_ns) / NS_PER_S
     end_s = (pl.col("window_end_ns") - origin_ns) / NS_PER_S
-    return points.select(
-        *("point", "concurrency", "verdict"), start_s=start_s, end_s=end_s, middle_s=(start_s + end_s) / 2
+    return levelled(points).select(
+        *("point", "level", "verdict"), start_s=start_s, end_s=end_s, middle_s=(start_s + end_s) / 2
     )
 
 

@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -16,21 +16,33 @@ from analysis.runs import Run, open_run
 from inputs.source import open_source
 from loadgen.errors import PlanError
 from loadgen.plan import (
+    MAX_IN_FLIGHT,
+    Arrivals,
+    ByCount,
+    ByPrecision,
+    ByTime,
     Cells,
     ClosedLoop,
     Endpoint,
     Generated,
     InputData,
+    Load,
+    OpenLoop,
     PerfJson,
     Plan,
     Prepared,
+    Stopping,
     Synthetic,
     checked,
-    concurrency_range,
+    concurrency_levels,
+    rate_levels,
 )
-from loadgen.progress import Observer, Quiet
-from loadgen.run import Job, run
+from loadgen.points import load_words
+from loadgen.progress import Observer, Quiet, headline
+from loadgen.run import Job, points_of, run
 from loadgen.rundir import RunDirectory
+from loadgen.steady import LOOK_GROWTH, STEADY
+from loadgen.thresholds import Threshold, figure
 
 METRICS_PORT = 8002
 CELLS_OPTIONS = {
@@ -77,9 +89,20 @@ def plan_of(  # noqa: PLR0913 - each is one option of the command line
     input_data: str | Path | Sequence[str | Path] | InputData,
     url: str = "localhost:8001",
     version: str = "",
-    concurrency: str | int | Iterable[int] = 1,
+    concurrency: str | int | Iterable[int] | None = None,
+    rate: str | float | Iterable[float] | None = None,
+    arrivals: Arrivals = "constant",
+    cv: float = 1.0,
+    max_in_flight: int = MAX_IN_FLIGHT,
+    loads: Sequence[Load] = (),
+    stopping: Stopping | None = None,
     warmup_ms: int = 2000,
-    window_ms: int = 5000,
+    window_ms: int | None = None,
+    repeats: int = 1,
+    point_order: Literal["sequential", "shuffle", "interleave"] = "sequential",
+    percents: Sequence[float] = (),
+    slo: str = "",
+    spin_us: int = 1200,
     deadline_ms: int = 300_000,
     metrics_url: str | None = "",
     metrics_interval_ms: int = 1000,
@@ -95,9 +118,10 @@ def plan_of(  # noqa: PLR0913 - each is one option of the command line
     """Turn options into a checked Plan and the folder its run goes below.
 
     `input_data` is a path (perf_analyzer JSON, cells CSV, a folder or pattern of them, a prepared corpus), several,
-    or one of `loadgen.plan`'s input types;
-    `concurrency` is a number, a list, or `start:end:step`; `order` and `weights` are of the requests (of the
-    streams, for a model that keeps state), as in `corpus.passes`;
+    or one of `loadgen.plan`'s input types. `concurrency` and `rate` (requests a second, an open loop) are a number,
+    a list, or `start:end:step`, concurrency 1 if nothing is given; `loads` are further ones. A point is measured
+    until it is precise enough (`stopping`, `ByPrecision()` if not given), or for `window_ms` after `warmup_ms`.
+    `order` and `weights` are of the requests (of the streams, for a model that keeps state), as in `corpus.passes`;
     `metrics_url` "" means port 8002 of the same host, None that no page is polled.
 
     Raises:
@@ -107,10 +131,14 @@ def plan_of(  # noqa: PLR0913 - each is one option of the command line
     plan = Plan(
         endpoint=endpoint,
         inputs=input_of(input_data),
-        loads=loads_of(concurrency),
+        loads=(*loads, *loads_of(concurrency, rate, arrivals, cv, max_in_flight, otherwise=not loads)),
+        stopping=stopping or (ByPrecision() if window_ms is None else ByTime(window_ms, warmup_ms)),
         name=name or model,
-        warmup_ms=warmup_ms,
-        window_ms=window_ms,
+        repeats=repeats,
+        point_order=point_order,
+        percents=tuple(map(float, percents)),
+        slo=slo,
+        spin_us=spin_us,
         deadline_ms=deadline_ms,
         metrics_interval_ms=metrics_interval_ms,
         seed=seed,
@@ -145,6 +173,53 @@ def write_outputs(directory: RunDirectory) -> Run:
     write_csv(sealed, directory.points_csv)
     write_report(directory.path, directory.report)
     return sealed
+
+
+def dry_run(plan: Plan) -> Iterator[str]:
+    """Yield a line a point, and how long the run will take, without asking any server.
+
+    Raises:
+        PlanError: the inputs are missing.
+    """
+    source = open_source(plan.inputs)
+    planned = points_of(plan)
+    yield f"target: {plan.endpoint.model} at {plan.endpoint.grpc}"
+    yield f"inputs: {source.description}"
+    for point in planned:
+        again = f", repeat {point.repeat}" if plan.repeats > 1 else ""
+        yield f"{point.number:>4}  {load_words(point.load)}{again}"
+    least_s, most_s = (len(planned) * each_s for each_s in _point_seconds(plan.stopping))
+    seconds = f"{least_s:.0f} s" if least_s == most_s else f"{least_s:.0f} to {most_s:.0f} s"
+    yield f"{len(planned)} points, {seconds} and the time to drain"
+
+
+def _point_seconds(stopping: Stopping) -> tuple[float, float]:
+    match stopping:
+        case ByTime(window_ms, warmup_ms):
+            return (window_ms + warmup_ms) / 1000, (window_ms + warmup_ms) / 1000
+        case ByPrecision(min_s=min_s, max_s=max_s):
+            return min(max_s, min_s * LOOK_GROWTH), max_s
+        case ByCount(max_s=max_s):
+            return 0.0, max_s
+
+
+def faults(run: Run, limits: Sequence[Threshold]) -> tuple[list[str], list[str]]:
+    """Return a line for each point that is not steady, and one for each limit that a point crosses.
+
+    A limit whose quantity a point does not have counts as crossed: what is not known is not kept.
+    """
+    unsteady, crossed = [], []
+    for row in run.points().iter_rows(named=True):
+        if row["verdict"] not in STEADY:
+            unsteady.append(f"{row['load_words']}: {row['verdict']}: {row['reason']}")
+        for limit in limits:
+            is_crossed = limit.crossed(row, headline(row))
+            if is_crossed is None:
+                crossed.append(f"{row['load_words']}: {limit.text}: {limit.quantity} is not known")
+            elif is_crossed:
+                value = figure(row, limit.quantity, headline(row))
+                crossed.append(f"{row['load_words']}: {limit.text}: {limit.quantity} is {value:g}")
+    return unsteady, crossed
 
 
 def input_of(given: str | Path | Sequence[str | Path] | InputData, **cells: Any) -> InputData:  # noqa: ANN401
@@ -186,16 +261,32 @@ def _kind(path: Path) -> type[PerfJson | Cells | Prepared]:
     return PerfJson if path.suffix == ".json" else Cells
 
 
-def loads_of(concurrency: str | int | Iterable[int]) -> tuple[ClosedLoop, ...]:
-    """Return one closed loop a level.
+def loads_of(  # noqa: PLR0913 - as the options
+    concurrency: str | int | Iterable[int] | None,
+    rate: str | float | Iterable[float] | None,
+    arrivals: Arrivals = "constant",
+    cv: float = 1.0,
+    max_in_flight: int = MAX_IN_FLIGHT,
+    *,
+    otherwise: bool = True,
+) -> tuple[Load, ...]:
+    """Return one closed loop a concurrency and one open loop a rate; concurrency 1 if neither is given.
 
     Raises:
         PlanError: a text that is not `start:end:step`.
     """
-    if isinstance(concurrency, str):
-        return concurrency_range(concurrency)
-    levels = [concurrency] if isinstance(concurrency, int) else concurrency
-    return tuple(ClosedLoop(int(level)) for level in levels)
+    if concurrency is None and rate is None:
+        return (ClosedLoop(1),) if otherwise else ()
+    levels = concurrency_levels(concurrency) if isinstance(concurrency, str) else _listed(concurrency)
+    rates = rate_levels(rate) if isinstance(rate, str) else _listed(rate)
+    closed = tuple(ClosedLoop(int(level)) for level in levels)
+    return (*closed, *(OpenLoop(float(each), arrivals, cv, max_in_flight) for each in rates))
+
+
+def _listed(given: float | Iterable[float] | None) -> list[float]:
+    if given is None:
+        return []
+    return [given] if isinstance(given, int | float) else list(given)
 
 
 def default_metrics_url(url: str) -> str:

@@ -2,6 +2,8 @@
 
 import msgspec
 
+from loadgen.plan import Load
+
 
 class Open(msgspec.Struct, frozen=True, tag=True):
     """First order: which journal to write, which corpus to send, and where to."""
@@ -24,10 +26,13 @@ class Probe(msgspec.Struct, frozen=True, tag=True):
 
 
 class Start(msgspec.Struct, frozen=True, tag=True):
-    """Begin a point."""
+    """Begin a point; `intervals` is a file of nanoseconds between arrivals (int64), for a replay."""
 
     point: int
-    concurrency: int
+    load: Load
+    seed: int = 0
+    intervals: str = ""
+    spin_ns: int = 0
 
 
 class Stop(msgspec.Struct, frozen=True, tag=True):
@@ -60,9 +65,12 @@ class Progress(msgspec.Struct, frozen=True, tag=True):
     point: int
     completed: int
     failed: int
+    unsent: int
     in_flight: int
     resident_memory_bytes: int
     cpu_s: float
+    loop_lag_ns: tuple[int, ...] = ()
+    """How late the event loop was, every few milliseconds since the last report, beyond what its timers are late."""
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
@@ -79,6 +87,8 @@ class Drained(msgspec.Struct, frozen=True, tag=True):
 
     point: int
     completed: int
+    in_flight_ns: int = 0
+    """Integral of requests in flight over time, kept while they went: the worker's own book, not the rows'."""
 
 
 class Broken(msgspec.Struct, frozen=True, tag=True):

@@ -1,13 +1,16 @@
-"""The closed loop: exactly N requests in flight, by callbacks alone.
+"""What keeps a load up, by callbacks alone: requests in flight in a closed loop, due times in an open one.
 
-A reply frees a slot and the slot's next request leaves in the same turn of the event loop, so that no task has to
-wake between the two. A slot whose request failed rests before it is due again: a dead server is asked a few
-times a second, not thousands.
+A `Drive` sends requests and hears replies; its pace says when. In a closed loop a reply frees a slot, and the slot's
+next request leaves in the same turn of the event loop, so that no task has to wake between the two. A slot whose
+request failed rests before it is due again: a dead server is asked a few times a second, not thousands. In an open
+loop a request is due when the schedule says so, whatever the server does; one that is late goes at once, and its
+response time counts from when it was due.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from loadgen import clock
 from loadgen.errors import FleetError
@@ -19,22 +22,44 @@ from loadgen.walk import Take, Walk
 REST_MIN_NS = 10 * clock.NS_PER_MS
 REST_MAX_NS = 1000 * clock.NS_PER_MS
 ANSWERED = (Outcome.OK, Outcome.WRONG_ANSWER)
+BURST = 64
+"""Requests that leave before the loop looks at replies again, when many are late."""
 
 
 @dataclass(slots=True)
 class Counts:
-    """What a drive has done in its current point."""
+    """What a drive has done in its current point.
+
+    `in_flight_ns` is the integral of requests in flight over time, kept as the sum of ends less the sum of sends of
+    what has ended: when nothing is in flight, Little's identity says that it is the sum of all service times.
+    """
 
     completed: int = 0
     failed: int = 0
+    unsent: int = 0
     in_flight: int = 0
+    in_flight_ns: int = 0
+
+
+class Pace(Protocol):
+    """Decides when requests are sent."""
+
+    def start(self) -> None:
+        """Begin to send."""
+
+    def freed(self, reply: Reply) -> None:
+        """Hear that a request has ended."""
+
+    def stop(self) -> None:
+        """Send nothing more."""
 
 
 @dataclass(slots=True)
-class ClosedLoopDrive:
-    """Drives one point after another through `transport`, writing every request into `journal`.
+class Drive:
+    """Sends requests through `transport` and writes every one of them into `journal`, one point after another.
 
-    `on_failure` hears of every reply that is not ok; `broken` holds the error that stopped the loop, if one did.
+    `on_failure` hears of every reply that is not ok; `fault` says what is wrong with the response to a body, where
+    that is known beforehand; `broken` holds the error that stopped the drive, if one did.
     """
 
     transport: Transport
@@ -43,31 +68,26 @@ class ClosedLoopDrive:
     deadline_ns: int
     on_failure: Callable[[Reply], None]
     fault: Callable[[int, bytes], str | None] = lambda _body, _response: None
-    """Says what is wrong with the response to a body, where that is known beforehand."""
-
     now_ns: Callable[[], int] = clock.now_ns
     counts: Counts = field(default_factory=Counts)
     broken: FleetError | None = None
+    sending: bool = False
+    _pace: Pace | None = None
     _point: int = 0
-    _failures_in_a_row: int = 0
-    _sending: bool = False
-    _resting: set[asyncio.TimerHandle] = field(default_factory=set)
     _drained: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def start(self, point: int, concurrency: int) -> None:
-        """Begin a point: fill `concurrency` slots now and keep them full until `stop`."""
-        self._point, self._failures_in_a_row, self.counts = point, 0, Counts()
-        self._sending = True
+    def start(self, point: int, pace: Pace) -> None:
+        """Begin a point: send as `pace` says until `stop`."""
+        self._point, self._pace, self.counts = point, pace, Counts()
+        self.sending = True
         self._drained.clear()
-        for _ in range(concurrency):
-            self._send_next(self.now_ns())
+        pace.start()
 
     def stop(self) -> None:
         """Send nothing more in this point; what is in flight goes on."""
-        self._sending = False
-        for timer in self._resting:
-            timer.cancel()
-        self._resting.clear()
+        self.sending = False
+        if self._pace is not None:
+            self._pace.stop()
         self._close_sequences()
         self._mark_drained()
 
@@ -75,67 +95,171 @@ class ClosedLoopDrive:
         """Wait until the point is stopped and nothing is in flight."""
         await self._drained.wait()
 
-    def _send_next(self, due_ns: int) -> None:
+    def send(self, due_ns: int) -> None:
+        """Send the next request now; it was due at `due_ns`."""
         self._send(self.walk.take(), due_ns)
 
+    def skip(self, due_ns: int) -> None:
+        """Record the next request as one that was due and not sent."""
+        take = self.walk.take()
+        if self._born(take, due_ns, 0, Outcome.UNSENT) is not None:
+            self.counts.unsent += 1
+        self.walk.done(take.sequence, answered=False)
+
     def _send(self, take: Take, due_ns: int) -> None:
-        body, message, _ = take
+        sent_ns = self.now_ns()
+        row = self._born(take, due_ns, sent_ns)
+        if row is None:
+            return
+        self.counts.in_flight += 1
+        self.transport.send(take.message, self.deadline_ns, lambda reply: self._on_reply(row, take, sent_ns, reply))
+
+    def _born(self, take: Take, due_ns: int, sent_ns: int, outcome: Outcome = Outcome.OPEN_AT_END) -> int | None:
         try:
-            row = self.journal.born(self._point, body, due_ns, self.now_ns(), len(message))
+            return self.journal.born(self._point, take.body, due_ns, sent_ns, len(take.message), outcome)
         except FleetError as error:
             self.broken = error
             self.stop()
-            return
-        self.counts.in_flight += 1
-        self.transport.send(message, self.deadline_ns, lambda reply: self._on_reply(row, take, reply))
+            return None
 
-    def _on_reply(self, row: int, take: Take, reply: Reply) -> None:
+    def _on_reply(self, row: int, take: Take, sent_ns: int, reply: Reply) -> None:
         reply = self._judged(take.body, reply)
         self.journal.ended(row, reply)
-        self.counts.in_flight -= 1
+        counts = self.counts
+        counts.in_flight -= 1
+        counts.in_flight_ns += reply.done_ns - sent_ns
         self.walk.done(take.sequence, answered=reply.outcome in ANSWERED)
         if reply.outcome is Outcome.OK:
-            self.counts.completed += 1
-            self._failures_in_a_row = 0
-            if self._sending:
-                self._send_next(reply.done_ns)
+            counts.completed += 1
         else:
-            self._failed(reply)
-        if not self._sending:
+            counts.failed += 1
+            self.on_failure(reply)
+        if self.sending and self._pace is not None:
+            self._pace.freed(reply)
+        elif not self.sending:
             self._close_sequences()
         self._mark_drained()
+
+    def _judged(self, body: int, reply: Reply) -> Reply:
+        details = self.fault(body, reply.response) if reply.outcome is Outcome.OK else None
+        return replace(reply, outcome=Outcome.WRONG_ANSWER, details=details) if details else reply
 
     def _close_sequences(self) -> None:
         if self.broken is None:
             for take in self.walk.closing():
                 self._send(take, self.now_ns())
 
-    def _judged(self, body: int, reply: Reply) -> Reply:
-        details = self.fault(body, reply.response) if reply.outcome is Outcome.OK else None
-        return replace(reply, outcome=Outcome.WRONG_ANSWER, details=details) if details else reply
+    def _mark_drained(self) -> None:
+        if not self.sending and self.counts.in_flight == 0:
+            self._drained.set()
 
-    def _failed(self, reply: Reply) -> None:
-        self.counts.failed += 1
-        self.on_failure(reply)
-        if reply.outcome is Outcome.WRONG_ANSWER:  # the server works: there is nothing to give it time for
+
+@dataclass(slots=True)
+class Slots:
+    """The closed loop's pace: `levels` are (slots, nanoseconds), one after another and over again.
+
+    With a single level the time does not matter. To go down, slots that fall free are not filled.
+    """
+
+    drive: Drive
+    levels: Sequence[tuple[int, int]]
+    _wanted: int = 0
+    _level: int = -1
+    _resting: set[asyncio.TimerHandle] = field(default_factory=set)
+    _timer: asyncio.TimerHandle | None = None
+    _failures_in_a_row: int = 0
+
+    def start(self) -> None:
+        """Fill the first level's slots."""
+        self._next_level(self.drive.now_ns())
+
+    def freed(self, reply: Reply) -> None:
+        """Fill the slot again, at once or after a rest."""
+        if reply.outcome in ANSWERED:  # a wrong answer comes from a server that works: there is nothing to wait for
             self._failures_in_a_row = 0
-            if self._sending:
-                self._send_next(reply.done_ns)
-            return
-        if self._sending:
+            self._fill(reply.done_ns)
+        else:
             self._rest(reply.done_ns)
-        self._failures_in_a_row += 1
+            self._failures_in_a_row += 1
+
+    def stop(self) -> None:
+        """Fill no slot any more."""
+        for timer in [*self._resting, *([self._timer] if self._timer else [])]:
+            timer.cancel()
+        self._resting.clear()
+
+    def _next_level(self, at_ns: int) -> None:
+        self._level = (self._level + 1) % len(self.levels)
+        self._wanted, length_ns = self.levels[self._level]
+        if len(self.levels) > 1:
+            until_ns = at_ns + length_ns
+            delay_s = (until_ns - self.drive.now_ns()) / clock.NS_PER_S
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._next_level, until_ns)
+        self._fill(at_ns)
+
+    def _fill(self, due_ns: int) -> None:
+        while self.drive.sending and self.drive.counts.in_flight + len(self._resting) < self._wanted:
+            self.drive.send(due_ns)
 
     def _rest(self, freed_ns: int) -> None:
         rest_ns = min(REST_MAX_NS, REST_MIN_NS << min(self._failures_in_a_row, 10))
 
         def wake() -> None:
             self._resting.discard(timer)
-            self._send_next(freed_ns + rest_ns)
+            self._fill(freed_ns + rest_ns)
 
         timer = asyncio.get_running_loop().call_later(rest_ns / clock.NS_PER_S, wake)
         self._resting.add(timer)
 
-    def _mark_drained(self) -> None:
-        if not self._sending and self.counts.in_flight == 0:
-            self._drained.set()
+
+@dataclass(slots=True)
+class Due:
+    """The open loop's pace: sends at `offsets` (nanoseconds) from its start.
+
+    The event loop's timers are late by up to a millisecond or two, so the last `spin_ns` before a due time are
+    spent turning the loop without waiting. With `max_in_flight` requests in flight, what falls due is not sent, and
+    recorded.
+    """
+
+    drive: Drive
+    offsets: Iterator[int]
+    max_in_flight: int
+    spin_ns: int = 0
+    _start_ns: int = 0
+    _next_ns: int | None = None
+    _timer: asyncio.Handle | None = None
+
+    def start(self) -> None:
+        """Set the common start to now."""
+        self._start_ns = self.drive.now_ns()
+        self._advance()
+        self._pump()
+
+    def freed(self, reply: Reply) -> None:
+        """Change nothing: an open loop does not wait for answers."""
+
+    def stop(self) -> None:
+        """Let nothing more fall due."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _pump(self) -> None:
+        drive = self.drive
+        for _ in range(BURST):
+            if self._next_ns is None or not drive.sending or self._next_ns > drive.now_ns():
+                break
+            due_ns = self._next_ns
+            self._advance()
+            (drive.skip if drive.counts.in_flight >= self.max_in_flight else drive.send)(due_ns)
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._next_ns is None or not self.drive.sending:
+            return
+        loop, wait_ns = asyncio.get_running_loop(), self._next_ns - self.drive.now_ns() - self.spin_ns
+        timed = wait_ns > 0
+        self._timer = loop.call_later(wait_ns / clock.NS_PER_S, self._pump) if timed else loop.call_soon(self._pump)
+
+    def _advance(self) -> None:
+        offset = next(self.offsets, None)
+        self._next_ns = None if offset is None else self._start_ns + offset

@@ -6,9 +6,10 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from loadgen import atomic, environment, journal, points, seal
+from loadgen import atomic, environment, journal, points, seal, steady
 from loadgen.errors import LoadgenError, PlanError
-from loadgen.records import Rows
+from loadgen.estimate import REQUESTS_MIN
+from loadgen.records import Outcome, Rows
 from loadgen.rundir import EventLog, Manifest, RunDirectory, is_alive, read_log
 
 
@@ -82,6 +83,21 @@ def _close_open_windows(run: RunDirectory, log: EventLog) -> None:
         start_ns = next(e["at_ns"] for e in events if e["event"] == "window_opened" and e["point"] == point)
         end_ns = max(start_ns, _last_reply_ns(rows)) + 1
         log.event("window_closed", end_ns, point=point, interrupted=True)
+    started = {event["point"]: event["begun_ns"] for event in events if event["event"] == "point_started"}
+    for point in sorted(started.keys() - opened):
+        _find_window(run, log, point, started[point])
+
+
+def _find_window(run: RunDirectory, log: EventLog, point: int, begun_ns: int) -> None:
+    """Give a point that was cut off before its window was chosen the window that its rows allow, if any."""
+    rows = journal.read_point(run.journal, point)
+    good = rows[rows["outcome"] == Outcome.OK]
+    if len(good) < REQUESTS_MIN:
+        return
+    end_ns = _last_reply_ns(rows) + 1
+    found = steady.look(good["done_ns"], good["done_ns"] - good["sent_ns"], begun_ns, end_ns)
+    log.event("window_opened", found.cut.at_ns, point=point)
+    log.event("window_closed", end_ns, point=point, interrupted=True, fixed=False, looks=[end_ns])
 
 
 def _last_reply_ns(rows: Rows) -> int:

@@ -52,13 +52,13 @@ class WorkerHandle:
         """Send one request and say how it went."""
         return await self._ask(Probe(), Probed)
 
-    def start(self, point: int, concurrency: int) -> None:
+    def start(self, order: Start) -> None:
         """Begin a point."""
-        self._tell(Start(point, concurrency))
+        self._tell(order)
 
-    async def stop(self) -> int:
-        """End the point; return, when nothing is in flight, how many requests were answered well."""
-        return (await self._ask(Stop(), Drained)).completed
+    async def stop(self) -> Drained:
+        """End the point; return the worker's own account of it when nothing is in flight."""
+        return await self._ask(Stop(), Drained)
 
     async def failed(self) -> None:
         """Return when the worker can no longer do its work; `failure` says why."""

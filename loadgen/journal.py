@@ -50,8 +50,16 @@ class Journal:
         for segment in self._segments:
             segment.close()
 
-    def born(self, point: int, body: int, due_ns: int, sent_ns: int, request_bytes: int) -> int:
-        """Write a new row with outcome `open_at_end`; return its number.
+    def born(  # noqa: PLR0913, PLR0917 - the fields of a row, once a request: a struct would cost more than all of them
+        self,
+        point: int,
+        body: int,
+        due_ns: int,
+        sent_ns: int,
+        request_bytes: int,
+        outcome: Outcome = Outcome.OPEN_AT_END,
+    ) -> int:
+        """Write a new row, with outcome `open_at_end` unless it ends here; return its number.
 
         Raises:
             FleetError: the disk is full, so that no further row can be kept.
@@ -62,7 +70,7 @@ class Journal:
         segment, offset = self._at(row)
         times = (due_ns, sent_ns, 0, 0, 0)
         _BIRTH.pack_into(segment, offset, point, self._worker, 0, row, body, 0, 0, 0, 0, *times, request_bytes, 0)
-        segment[offset + OUTCOME_OFFSET] = Outcome.OPEN_AT_END
+        segment[offset + OUTCOME_OFFSET] = outcome
         self.rows = row + 1
         return row
 

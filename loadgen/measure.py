@@ -3,14 +3,17 @@
 Rows of warm-up and drain are in `rows` too: the window is a filter, applied here and nowhere earlier.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
-from loadgen.clock import NS_PER_S
+from loadgen.estimate import PERCENTS, Estimate, Estimates, Integers, estimates, nearest_rank
 from loadgen.kserve import Statistics
 from loadgen.records import Outcome, Rows
+
+IN_FLIGHT_PARTS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +30,13 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
-    """Moments and nearest-rank percentiles of durations, in nanoseconds."""
+class Durations:
+    """Moments of durations, and what is known of their mean and percentiles, in nanoseconds."""
 
-    mean_ns: float
     std_ns: float | None
     min_ns: float
-    p50_ns: float
-    p90_ns: float
-    p95_ns: float
-    p99_ns: float
     max_ns: float
+    found: Estimates
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,63 +55,68 @@ class Stages:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What one window saw; the spreads are None when nothing completed in it."""
+    """What one window saw; the durations are None when nothing completed in it.
+
+    `arrived` fell due in the window, `unsent` of them were not sent; `in_flight` has a mean for each of 20 parts.
+    """
 
     window: Window
     completed: int
     failed: int
-    throughput_per_s: float
-    service: Spread | None
-    response: Spread | None
+    arrived: int
+    unsent: int
+    throughput_per_s: Estimate
+    service: Durations | None
+    response: Durations | None
+    send_lag_p50_ns: float | None
     send_lag_p99_ns: float | None
     in_flight_mean: float
+    in_flight: tuple[float, ...]
 
 
-def measure(rows: Rows, window: Window) -> Measurement:
+def measure(rows: Rows, window: Window, percents: Sequence[float] = PERCENTS) -> Measurement:
     """Measure one window of one point.
 
     Throughput = completions in the window / its length; service time = done - sent; response time = done - due.
     """
     ended = ended_in(rows, window)
     good = ended[ended["outcome"] == Outcome.OK]
-    sent = ended[ended["sent_ns"] > 0]
+    lags = np.sort((sent := ended[ended["sent_ns"] > 0])["sent_ns"] - sent["due_ns"])
+    due = rows[(rows["due_ns"] >= window.start_ns) & (rows["due_ns"] < window.end_ns)]
+    service = durations(good["done_ns"], good["done_ns"] - good["sent_ns"], window, percents)
+    response = durations(good["done_ns"], good["done_ns"] - good["due_ns"], window, percents)
+    parts = in_flight_parts(rows, window, IN_FLIGHT_PARTS)
     return Measurement(
         window=window,
         completed=len(good),
         failed=len(ended) - len(good),
-        throughput_per_s=len(good) * NS_PER_S / window.length_ns,
-        service=spread(good["done_ns"] - good["sent_ns"]),
-        response=spread(good["done_ns"] - good["due_ns"]),
-        send_lag_p99_ns=percentile(np.sort(sent["sent_ns"] - sent["due_ns"]), 99) if len(sent) else None,
+        arrived=len(due),
+        unsent=int((due["outcome"] == Outcome.UNSENT).sum()),
+        throughput_per_s=service.found.throughput_per_s if service else Estimate(0.0),
+        service=service,
+        response=response,
+        send_lag_p50_ns=nearest_rank(lags, 50) if len(lags) else None,
+        send_lag_p99_ns=nearest_rank(lags, 99) if len(lags) else None,
         in_flight_mean=in_flight_mean(rows, window),
+        in_flight=parts,
     )
+
+
+def durations(done_ns: Integers, each_ns: Integers, window: Window, percents: Sequence[float]) -> Durations | None:
+    """Summarise durations of requests that ended at `done_ns`, all in the window; None if there are none.
+
+    The standard deviation is the sample one (n - 1).
+    """
+    if len(each_ns) == 0:
+        return None
+    std_ns = float(each_ns.std(ddof=1)) if len(each_ns) > 1 else None
+    found = estimates(done_ns, each_ns, window.start_ns, window.end_ns, percents)
+    return Durations(std_ns, float(each_ns.min()), float(each_ns.max()), found)
 
 
 def ended_in(rows: Rows, window: Window) -> Rows:
     """Return the rows whose request ended inside the window, well or not."""
     return np.asarray(rows[(rows["done_ns"] >= window.start_ns) & (rows["done_ns"] < window.end_ns)])
-
-
-def spread(durations_ns: npt.NDArray[np.int64]) -> Spread | None:
-    """Summarise durations; None if there are none. The standard deviation is the sample one (n - 1)."""
-    if len(durations_ns) == 0:
-        return None
-    ordered = np.sort(durations_ns)
-    return Spread(
-        mean_ns=float(ordered.mean()),
-        std_ns=float(ordered.std(ddof=1)) if len(ordered) > 1 else None,
-        min_ns=float(ordered[0]),
-        p50_ns=percentile(ordered, 50),
-        p90_ns=percentile(ordered, 90),
-        p95_ns=percentile(ordered, 95),
-        p99_ns=percentile(ordered, 99),
-        max_ns=float(ordered[-1]),
-    )
-
-
-def percentile(ordered: npt.NDArray[np.int64], percent: float) -> float:
-    """Return the nearest-rank percentile of sorted values: index floor(p/100 (n-1) + 1/2), as perf_analyzer."""
-    return float(ordered[int(percent / 100 * (len(ordered) - 1) + 0.5)])
 
 
 def in_flight_mean(rows: Rows, window: Window) -> float:
@@ -121,6 +125,18 @@ def in_flight_mean(rows: Rows, window: Window) -> float:
     done_ns = np.where(sent["done_ns"] > 0, sent["done_ns"], window.end_ns)
     overlap_ns = np.minimum(done_ns, window.end_ns) - np.maximum(sent["sent_ns"], window.start_ns)
     return float(np.maximum(overlap_ns, 0).sum() / window.length_ns)
+
+
+def in_flight_parts(rows: Rows, window: Window, parts: int) -> tuple[float, ...]:
+    """Return the mean in flight of each of so many equal parts of the window."""
+    edges = [window.start_ns + window.length_ns * part // parts for part in range(parts + 1)]
+    return tuple(in_flight_mean(rows, Window(a, b)) for a, b in pairwise(edges) if b > a)
+
+
+def service_sum_ns(rows: Rows) -> int:
+    """Return the sum of all service times in the rows, well ended or not: Little's other book."""
+    ended = rows[(rows["sent_ns"] > 0) & (rows["done_ns"] > 0)]
+    return int((ended["done_ns"] - ended["sent_ns"]).sum())
 
 
 def stages(before: Statistics, after: Statistics, instances: int | None) -> Stages | None:

@@ -1,6 +1,7 @@
 """What is asked for: one frozen, checked Plan, written beside every result so that it can be run again."""
 
 import math
+from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
@@ -10,6 +11,7 @@ from loadgen.errors import PlanError
 Positive = Annotated[int, msgspec.Meta(gt=0)]
 PositiveFloat = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[int, msgspec.Meta(ge=0)]
+Percent = Annotated[float, msgspec.Meta(gt=0, lt=100)]
 Weight = Annotated[float, msgspec.Meta(ge=0)]
 
 
@@ -26,6 +28,88 @@ class ClosedLoop(msgspec.Struct, frozen=True, tag_field="kind", tag="closed_loop
     """Hold exactly `concurrency` requests in flight: a reply frees a slot, the slot sends at once."""
 
     concurrency: Positive
+
+
+Arrivals = Literal["constant", "poisson", "gamma"]
+MAX_IN_FLIGHT = 4096
+RATE_LIMIT = 1e6
+"""Requests a second beyond which no event loop keeps due times apart."""
+
+
+class ConcurrencySteps(msgspec.Struct, frozen=True, tag_field="kind", tag="concurrency_steps"):
+    """Hold one concurrency after another, up and down: `levels` are (concurrency, seconds), over and over."""
+
+    levels: tuple[tuple[Positive, PositiveFloat], ...]
+
+
+class OpenLoop(msgspec.Struct, frozen=True, tag_field="kind", tag="open_loop"):
+    """Send at `rate_per_s` whatever the server does; gaps constant, exponential, or gamma with variation `cv`.
+
+    What would pass `max_in_flight` is recorded as `unsent`.
+    """
+
+    rate_per_s: PositiveFloat
+    arrivals: Arrivals = "constant"
+    cv: PositiveFloat = 1.0
+    max_in_flight: Positive = MAX_IN_FLIGHT
+
+
+class Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A part of a profile, in which the rate changes linearly."""
+
+    duration_s: PositiveFloat
+    from_per_s: Weight
+    to_per_s: Weight
+
+
+class Profile(msgspec.Struct, frozen=True, tag_field="kind", tag="profile"):
+    """An open loop whose rate changes: ramps, steps and spikes are lists of segments."""
+
+    segments: tuple[Segment, ...]
+    repeat: bool = True
+    arrivals: Arrivals = "constant"
+    cv: PositiveFloat = 1.0
+    max_in_flight: Positive = MAX_IN_FLIGHT
+
+
+class Replay(msgspec.Struct, frozen=True, tag_field="kind", tag="replay"):
+    """An open loop with recorded arrivals: a file of intervals in microseconds, or a run directory's due times."""
+
+    path: str
+    point: Positive = 1
+    speed: PositiveFloat = 1.0
+    repeat: bool = True
+    max_in_flight: Positive = MAX_IN_FLIGHT
+
+
+Load = ClosedLoop | ConcurrencySteps | OpenLoop | Profile | Replay
+
+
+class ByTime(msgspec.Struct, frozen=True, tag_field="kind", tag="time"):
+    """Measure for `window_ms`, after `warmup_ms` of load."""
+
+    window_ms: Positive = 5000
+    warmup_ms: NotNegative = 2000
+
+
+class ByCount(msgspec.Struct, frozen=True, tag_field="kind", tag="count"):
+    """Measure until `requests` have completed after warm-up, or `max_s` are over."""
+
+    requests: Positive
+    max_s: PositiveFloat = 600.0
+
+
+class ByPrecision(msgspec.Struct, frozen=True, tag_field="kind", tag="precision"):
+    """Measure until the 95 % intervals are as narrow as asked, relative to the value; warm-up is found afterwards."""
+
+    throughput: PositiveFloat = 0.02
+    p50: PositiveFloat = 0.05
+    p99: PositiveFloat = 0.10
+    min_s: PositiveFloat = 20.0
+    max_s: PositiveFloat = 120.0
+
+
+Stopping = ByTime | ByCount | ByPrecision
 
 
 class PerfJson(msgspec.Struct, frozen=True, tag_field="kind", tag="perf_json"):
@@ -92,10 +176,14 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     endpoint: Endpoint
     inputs: InputData
-    loads: tuple[ClosedLoop, ...]
+    loads: tuple[Load, ...]
+    stopping: Stopping = ByTime()
     name: str = "sweep"
-    warmup_ms: NotNegative = 2000
-    window_ms: Positive = 5000
+    repeats: Positive = 1
+    point_order: Literal["sequential", "shuffle", "interleave"] = "sequential"
+    percents: tuple[Percent, ...] = ()
+    slo: str = ""
+    spin_us: NotNegative = 1200
     deadline_ms: Positive = 300_000
     metrics_interval_ms: Positive = 1000
     seed: NotNegative = 0
@@ -124,6 +212,30 @@ def from_json(text: bytes, origin: str) -> Plan:
         raise PlanError(f"{origin}: {error}") from error
 
 
+def read_plan(path: Path) -> Plan:
+    """Read a plan file, TOML or JSON by its name; relative paths in it are relative to its folder.
+
+    Raises:
+        PlanError: it cannot be read, or as `from_json`.
+    """
+    try:
+        text = path.read_bytes()
+        content = msgspec.toml.decode(text) if path.suffix == ".toml" else msgspec.json.decode(text)
+    except (OSError, msgspec.MsgspecError, ValueError) as error:
+        raise PlanError(f"{path}: cannot read: {error}") from error
+    plan = from_json(msgspec.json.encode(content), str(path))
+    return checked(msgspec.structs.replace(plan, inputs=_anchored(plan.inputs, path.parent)))
+
+
+def _anchored(inputs: InputData, folder: Path) -> InputData:
+    match inputs:
+        case PerfJson(paths) | Cells(paths):
+            return msgspec.structs.replace(inputs, paths=tuple(str(folder.absolute() / path) for path in paths))
+        case Prepared(path):
+            return Prepared(str(folder.absolute() / path))
+    return inputs
+
+
 def checked(plan: Plan) -> Plan:
     """Return the plan after checking every field, for plans built in Python.
 
@@ -131,10 +243,23 @@ def checked(plan: Plan) -> Plan:
         PlanError: a field is of the wrong type or out of range; there is no load.
     """
     if not plan.loads:
-        raise PlanError("the plan has no load: give at least one concurrency")
+        raise PlanError("the plan has no load: give at least one concurrency or rate")
+    for load in plan.loads:
+        _check_load(load)
     if plan.weights and (plan.order != "random" or not sum(plan.weights) > 0):
         raise PlanError("weights: need order random, and one of them above zero")
     return from_json(msgspec.json.encode(plan), "the plan")
+
+
+def _check_load(load: Load) -> None:
+    if isinstance(load, OpenLoop) and load.rate_per_s > RATE_LIMIT:
+        raise PlanError(
+            f"rate_per_s {load.rate_per_s:g}: no clock keeps due times apart beyond {RATE_LIMIT:g} a second"
+        )
+    if isinstance(load, Profile) and not any(each.from_per_s or each.to_per_s for each in load.segments):
+        raise PlanError("segments: a profile needs a part with a rate above 0")
+    if isinstance(load, ConcurrencySteps) and not load.levels:
+        raise PlanError("levels: concurrency steps need at least one (concurrency, seconds)")
 
 
 def range_option(text: str) -> tuple[int, int]:
@@ -190,8 +315,8 @@ def shape_option(text: str) -> tuple[str, tuple[int, ...]]:
     return name, tuple(map(int, parts))
 
 
-def concurrency_range(text: str) -> tuple[ClosedLoop, ...]:
-    """Parse perf_analyzer's `start[:end[:step]]` into one load a level.
+def concurrency_levels(text: str) -> tuple[int, ...]:
+    """Parse perf_analyzer's `start[:end[:step]]` into whole-number levels.
 
     Raises:
         PlanError: not one to three positive integers, or end below start.
@@ -203,4 +328,63 @@ def concurrency_range(text: str) -> tuple[ClosedLoop, ...]:
     start, end, step = [*map(int, parts), *[int(parts[0]), 1][len(parts) - 1 :]]
     if min(start, step) < 1 or end < start:
         raise PlanError(f"--concurrency-range {text}: {mend}")
-    return tuple(ClosedLoop(level) for level in range(start, end + 1, step))
+    return tuple(range(start, end + 1, step))
+
+
+def rate_levels(text: str) -> tuple[float, ...]:
+    """Parse perf_analyzer's `--request-rate-range start[:end[:step]]` into rates.
+
+    Raises:
+        PlanError: not one to three positive numbers, or end below start.
+    """
+    mend = "write START, START:END or START:END:STEP with numbers above 0, as 10:50:10"
+    try:
+        numbers = [float(part) for part in text.split(":")]
+    except ValueError:
+        numbers = []
+    if not 1 <= len(numbers) <= len(("start", "end", "step")) or not all(0 < each < RATE_LIMIT for each in numbers):
+        raise PlanError(f"--request-rate-range {text}: {mend}")
+    start, end, step = [*numbers, *[numbers[0], 1.0][len(numbers) - 1 :]]
+    if end < start:
+        raise PlanError(f"--request-rate-range {text}: {mend}")
+    count = int((end - start) / step * (1 + 1e-12) + 1e-9) + 1
+    return tuple(round(start + step * number, 12) for number in range(count))
+
+
+def profile_option(text: str) -> tuple[Segment, ...]:
+    """Parse `--profile RATE:SECONDS,...`; a rate is a number, or FROM-TO for a ramp.
+
+    Raises:
+        PlanError: anything else.
+    """
+    try:
+        return tuple(map(_segment, text.split(",")))
+    except ValueError as error:
+        raise PlanError(
+            f"--profile {text}: write RATE:SECONDS for each part, RATE a number or FROM-TO, as 10:30,10-50:60"
+        ) from error
+
+
+def _segment(text: str) -> Segment:
+    rate, seconds = text.split(":")
+    first, _, last = rate.partition("-")
+    numbers = float(seconds), float(first), float(last or first)
+    if not 0 < numbers[0] < math.inf or not all(0 <= each < RATE_LIMIT for each in numbers[1:]):
+        raise ValueError(text)
+    return Segment(*numbers)
+
+
+def steps_option(text: str) -> tuple[tuple[int, float], ...]:
+    """Parse `--concurrency-steps LEVEL:SECONDS,...`.
+
+    Raises:
+        PlanError: anything else.
+    """
+    try:
+        pairs = [part.split(":") for part in text.split(",")]
+        levels = tuple((int(level), float(seconds)) for level, seconds in pairs)
+    except ValueError:
+        levels = ()
+    if not levels or not all(level > 0 and 0 < seconds < math.inf for level, seconds in levels):
+        raise PlanError(f"--concurrency-steps {text}: write LEVEL:SECONDS,... with numbers above 0, as 2:10,8:10")
+    return levels

@@ -1,26 +1,57 @@
-"""One point: fill the slots, warm up, open the window, close it, drain; server counters read at each turn."""
+"""One point: begin the load, measure until it is time to stop, drain; the server's counters are read meanwhile."""
 
 import asyncio
 import contextlib
 from collections.abc import Coroutine
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from loadgen import clock, journal, points
-from loadgen.commands import Progress
+import msgspec
+import numpy as np
+
+from loadgen import clock, journal, points, steady
+from loadgen.commands import Progress, Start
 from loadgen.errors import TargetError
+from loadgen.estimate import nearest_rank
 from loadgen.fleet import WorkerHandle
 from loadgen.kserve import Statistics
 from loadgen.measure import Window
-from loadgen.plan import ClosedLoop, Plan
-from loadgen.points import PointLog, Row, Target
+from loadgen.plan import ByCount, ByPrecision, ByTime, ClosedLoop, ConcurrencySteps, Load, Plan
+from loadgen.points import Client, PointLog, Row, Target
 from loadgen.progress import Observer
+from loadgen.records import Outcome
 from loadgen.rundir import EventLog, RunDirectory
 from loadgen.server.triton import Triton
+from loadgen.steady import Look
 
 QUIET_POLL_NS = 50 * clock.NS_PER_MS
 QUIET_LIMIT_NS = 2000 * clock.NS_PER_MS
 WARM_POLL_NS = 100 * clock.NS_PER_MS
+READING_NS = 500 * clock.NS_PER_MS
+"""Between two readings of the server's counters while nobody knows yet where the window begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One load to measure; `repeat` counts from 1."""
+
+    number: int
+    load: Load
+    repeat: int = 1
+    intervals: str = ""
+    """File of the arrivals to replay."""
+
+
+@dataclass(slots=True)
+class Measured:
+    """The window of a point and what was read at its edges."""
+
+    window: Window
+    opened: Statistics | None
+    closed: Statistics | None
+    fixed: bool
+    looks: tuple[int, ...] = ()
+    interrupted: bool = False
 
 
 @dataclass(slots=True)
@@ -43,59 +74,221 @@ class Bench:
     answered: int = 0
     """Requests answered well since then, as the worker counts them."""
 
+    bodies: int = 0
     phase: str = ""
     progress: Progress | None = None
+    reports: list[Progress] = field(default_factory=list)
+    """The worker's reports of the current point."""
 
 
-async def measure_point(bench: Bench, point: int, load: ClosedLoop) -> Row | None:
-    """Carry out one point and measure it; None if it was interrupted before its window opened.
+async def measure_point(bench: Bench, point: Point) -> Row | None:
+    """Carry out one point and measure it; None if it was interrupted before there was a window.
 
     Raises:
         FleetError: the worker or the disk failed; the log and the journal hold what was done.
     """
+    plan = bench.plan
     started = await _settled_statistics(bench)
-    _log(bench, "point_started", point, started, concurrency=load.concurrency)
-    bench.observer.point_started(load.concurrency)
-    bench.progress = None
-    bench.worker.start(point, load.concurrency)
-    window = None if await _warm_up(bench, point, load.concurrency) else await _window(bench, point)
+    bench.observer.point_started(points.load_words(point.load))
+    bench.progress, bench.reports = None, []
+    begun_ns = clock.now_ns()
+    asked = plan.stopping if isinstance(plan.stopping, ByPrecision) else ByPrecision()
+    facts = {"begun_ns": begun_ns, "repeat": point.repeat, "bodies": bench.bodies, "percents": plan.percents}
+    said = {"load": _builtins(point.load), "asked": _builtins(asked), **facts}
+    _log(bench, "point_started", point.number, started, None, **said)
+    seed = plan.seed + point.repeat - 1
+    bench.worker.start(Start(point.number, point.load, seed, point.intervals, plan.spin_us * 1000))
+    measured = await _measure(bench, point, begun_ns)
     bench.phase = "drain"
-    bench.answered += await bench.worker.stop()
+    account = await bench.worker.stop()
+    bench.answered += account.completed
     drained = await _settled_statistics(bench)
-    _log(bench, "point_drained", point, drained)
-    if window is None:
+    _log(bench, "point_drained", point.number, drained, in_flight_ns=account.in_flight_ns)
+    if measured is None:
         return None
-    span, opened, closed, interrupted = window
-    log = PointLog(point, load.concurrency, span, opened, closed, started, drained, interrupted)
-    return points.point_row(log, journal.read_point(bench.directory.journal, point), bench.target)
+    log = PointLog(
+        point.number,
+        point.load,
+        measured.window,
+        begun_ns,
+        measured.opened,
+        measured.closed,
+        started,
+        drained,
+        point.repeat,
+        measured.looks,
+        measured.fixed,
+        measured.interrupted,
+        account.in_flight_ns,
+        _client(bench, measured.window),
+        asked,
+        plan.percents,
+        bench.bodies,
+    )
+    return points.point_row(log, journal.read_point(bench.directory.journal, point.number), bench.target)
 
 
-async def _warm_up(bench: Bench, point: int, concurrency: int) -> bool:
+async def _measure(bench: Bench, point: Point, begun_ns: int) -> Measured | None:
+    match bench.plan.stopping:
+        case ByTime() as by_time:
+            return None if await _warm_up(bench, point, by_time) else await _timed(bench, point, by_time)
+        case ByPrecision() as by_precision:
+            return await _until_precise(bench, point, begun_ns, by_precision)
+        case by_count:
+            return await _until_count(bench, point, begun_ns, by_count)
+
+
+async def _warm_up(bench: Bench, point: Point, asked: ByTime) -> bool:
     """Wait out the warm-up, and until every slot has had an answer; say whether it was interrupted."""
     bench.phase = "warm-up"
-    if await wait(bench, bench.plan.warmup_ms * clock.NS_PER_MS):
+    if await wait(bench, asked.warmup_ms * clock.NS_PER_MS):
         return True
-    while not _every_slot_answered(bench.progress, point, concurrency):
+    while not _every_slot_answered(bench.progress, point):
         if await wait(bench, WARM_POLL_NS):
             return True
     return False
 
 
-def _every_slot_answered(progress: Progress | None, point: int, concurrency: int) -> bool:
-    here = progress is not None and progress.point == point
-    return here and progress is not None and progress.completed + progress.failed >= concurrency
+def _every_slot_answered(progress: Progress | None, point: Point) -> bool:
+    slots = _slots(point.load)
+    return progress is not None and progress.point == point.number and progress.completed + progress.failed >= slots
 
 
-async def _window(bench: Bench, point: int) -> tuple[Window, Statistics | None, Statistics | None, bool]:
+def _slots(load: Load) -> int:
+    match load:
+        case ClosedLoop(concurrency):
+            return concurrency
+        case ConcurrencySteps(levels):
+            return levels[0][0]
+    return 0
+
+
+async def _timed(bench: Bench, point: Point, asked: ByTime) -> Measured:
+    """Open the window now and close it after the time asked."""
     bench.phase = "window"
     opened = await read_statistics(bench)
     start_ns = clock.now_ns()
-    _log(bench, "window_opened", point, opened, start_ns)
-    interrupted = await wait(bench, bench.plan.window_ms * clock.NS_PER_MS)
-    end_ns = clock.now_ns()
+    _log(bench, "window_opened", point.number, opened, start_ns)
+    interrupted = await wait(bench, asked.window_ms * clock.NS_PER_MS)
+    window = Window(start_ns, clock.now_ns())
     closed = await read_statistics(bench)
-    _log(bench, "window_closed", point, closed, end_ns, interrupted=interrupted)
-    return Window(start_ns, end_ns), opened, closed, interrupted
+    measured = Measured(window, opened, closed, fixed=True, interrupted=interrupted)
+    _log_closed(bench, point, measured)
+    return measured
+
+
+async def _until_precise(bench: Bench, point: Point, begun_ns: int, asked: ByPrecision) -> Measured | None:
+    """Look at the record at growing ages until two looks agree that it is sure enough, or the time is over."""
+    readings: list[Statistics] = []
+    looks: list[Look] = []
+    age_s: float | None = asked.min_s
+    interrupted = False
+    while age_s is not None and not interrupted:
+        bench.phase = f"to {age_s:.0f} s"
+        interrupted = await _read_until(bench, readings, begun_ns + round(age_s * clock.NS_PER_S))
+        looks.append(_look(bench, point, begun_ns))
+        if len(looks) > 1 and steady.judge(looks[-1], looks[-2], asked).status == "converged":
+            break
+        age_s = _next_age_s(looks, age_s, asked)
+    if looks[-1].found.requests == 0 and interrupted:
+        return None
+    return _found(bench, point, readings, looks, interrupted=interrupted)
+
+
+def _next_age_s(looks: list[Look], age_s: float, asked: ByPrecision) -> float | None:
+    """Return the age of the next look; the first that counts is old against the latencies it saw."""
+    mean = looks[-1].found.mean_ns
+    first_s = steady.first_look_s(asked, mean.value / clock.NS_PER_S if mean else 0.0)
+    if len(looks) == 1 and first_s > age_s:
+        return first_s
+    return steady.next_look_s(asked, age_s)
+
+
+def _look(bench: Bench, point: Point, begun_ns: int) -> Look:
+    rows = journal.read_point(bench.directory.journal, point.number)
+    good = rows[rows["outcome"] == Outcome.OK]
+    since = "sent_ns" if isinstance(point.load, ClosedLoop | ConcurrencySteps) else "due_ns"
+    return steady.look(good["done_ns"], good["done_ns"] - good[since], begun_ns, clock.now_ns())
+
+
+def _found(
+    bench: Bench, point: Point, readings: list[Statistics], looks: list[Look], *, interrupted: bool
+) -> Measured:
+    """Return the window from the end of warm-up to the last look; it begins at a reading of the server's counters."""
+    end_ns, cut_ns = looks[-1].at_ns, looks[-1].cut.at_ns
+    opened = next((reading for reading in readings if reading.asked_ns >= cut_ns), None)
+    start_ns = opened.asked_ns if opened and opened.asked_ns < (cut_ns + end_ns) // 2 else cut_ns
+    closed = readings[-1] if readings else None
+    measured = Measured(
+        Window(start_ns, end_ns),
+        opened,
+        closed if closed is not opened else None,
+        fixed=False,
+        looks=tuple(look.at_ns for look in looks),
+        interrupted=interrupted,
+    )
+    _log(bench, "window_opened", point.number, opened, start_ns)
+    _log_closed(bench, point, measured)
+    return measured
+
+
+async def _until_count(bench: Bench, point: Point, begun_ns: int, asked: ByCount) -> Measured | None:
+    """Wait for so many answers after the first two of every slot; the window is between two completions."""
+    bench.phase = f"{asked.requests} requests"
+    skipped = 2 * _slots(point.load)
+    give_up_ns = begun_ns + round(asked.max_s * clock.NS_PER_S)
+    opened, closed, interrupted = await read_statistics(bench), None, False
+    done_ns = np.empty(0, np.int64)
+    while len(done_ns) <= skipped + asked.requests and not interrupted and clock.now_ns() < give_up_ns:
+        interrupted = await wait(bench, WARM_POLL_NS)
+        rows = journal.read_point(bench.directory.journal, point.number)
+        done_ns = np.sort(rows["done_ns"][rows["outcome"] == Outcome.OK])
+    closed = await read_statistics(bench)
+    if len(done_ns) < skipped + 2:
+        return None
+    first, last = skipped - 1 if skipped else 0, min(len(done_ns) - 1, max(skipped - 1, 0) + asked.requests)
+    # From after one completion until after another: as many intervals as requests, none of them half.
+    window = Window(int(done_ns[first]) + 1, int(done_ns[last]) + 1)
+    measured = Measured(window, opened, closed, fixed=True, interrupted=interrupted)
+    _log(bench, "window_opened", point.number, opened, window.start_ns)
+    _log_closed(bench, point, measured)
+    return measured
+
+
+async def _read_until(bench: Bench, readings: list[Statistics], until_ns: int) -> bool:
+    """Read the server's counters over and over until a time; say whether that was interrupted."""
+    while (left_ns := until_ns - clock.now_ns()) > 0:
+        if await wait(bench, min(left_ns, READING_NS)):
+            return True
+        reading = await read_statistics(bench)
+        if reading is not None:
+            readings.append(reading)
+    return False
+
+
+def _log_closed(bench: Bench, point: Point, measured: Measured) -> None:
+    facts = {
+        "interrupted": measured.interrupted,
+        "fixed": measured.fixed,
+        "looks": measured.looks,
+        "client": _builtins(_client(bench, measured.window)),
+    }
+    _log(bench, "window_closed", point.number, measured.closed, measured.window.end_ns, **facts)
+
+
+def _client(bench: Bench, window: Window) -> Client:
+    """Return what the worker's reports say of its event loop and its CPU in the window."""
+    inside = [report for report in bench.reports if window.start_ns <= report.at_ns < window.end_ns]
+    lags = np.sort(np.array([lag for report in inside for lag in report.loop_lag_ns], np.int64))
+    if len(inside) < 2:  # noqa: PLR2004 - a rate needs two readings
+        return Client()
+    span_s = (inside[-1].at_ns - inside[0].at_ns) / clock.NS_PER_S
+    cpu = (inside[-1].cpu_s - inside[0].cpu_s) / span_s
+    return Client(nearest_rank(lags, 99) if len(lags) else None, cpu)
+
+
+def _builtins(value: object) -> Any:  # noqa: ANN401 - plain data
+    return msgspec.to_builtins(value)
 
 
 async def wait(bench: Bench, duration_ns: int) -> bool:

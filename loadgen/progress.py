@@ -12,11 +12,12 @@ from loadgen.clock import NS_PER_MS
 from loadgen.commands import Progress
 
 COLUMNS = (
-    "concurrency",
+    "load",
     "events/s",
+    "+-",
     "p50 ms",
-    "p90 ms",
     "p99 ms",
+    "+-",
     "queue ms",
     "compute ms",
     "network ms",
@@ -24,6 +25,12 @@ COLUMNS = (
     "failed",
     "verdict",
 )
+WIDTH = 11
+SURE = "converged"
+"""The one verdict that needs no words beside it."""
+
+USABLE = (SURE, "unconfirmed", "imprecise")
+CLOSED = ("closed_loop", "concurrency_steps")
 COMPUTE = ("server_compute_input_ns", "server_compute_infer_ns", "server_compute_output_ns")
 
 
@@ -39,7 +46,7 @@ class Observer(Protocol):
     def preparing(self, requests: int, size_bytes: int) -> None:
         """Hear how many requests are encoded so far."""
 
-    def point_started(self, concurrency: int) -> None:
+    def point_started(self, load: str) -> None:
         """Hear that a point begins."""
 
     def progress(self, phase: str, progress: Progress) -> None:
@@ -65,7 +72,7 @@ class Quiet:
     def preparing(self, requests: int, size_bytes: int) -> None:
         """Say nothing."""
 
-    def point_started(self, concurrency: int) -> None:
+    def point_started(self, load: str) -> None:
         """Say nothing."""
 
     def progress(self, phase: str, progress: Progress) -> None:
@@ -95,7 +102,7 @@ class JsonLines:
     def preparing(self, requests: int, size_bytes: int) -> None:
         """Say nothing."""
 
-    def point_started(self, concurrency: int) -> None:
+    def point_started(self, load: str) -> None:
         """Say nothing."""
 
     def progress(self, phase: str, progress: Progress) -> None:
@@ -127,20 +134,20 @@ class PlainLines:
     def preparing(self, requests: int, size_bytes: int) -> None:
         """Say nothing."""
 
-    def point_started(self, concurrency: int) -> None:
+    def point_started(self, load: str) -> None:
         """Print the heading before the first point."""
         if not self._headed:
             self._headed = True
-            self._line("".join(f"{name:>12}" for name in COLUMNS))
+            self._line("".join(f"{name:>{WIDTH}}" for name in COLUMNS))
 
     def progress(self, phase: str, progress: Progress) -> None:
         """Say nothing."""
 
     def point_measured(self, row: dict[str, Any]) -> None:
         """Print the row, and why if anything is wrong with it."""
-        self._line("".join(f"{cell:>12}" for cell in cells(row)))
-        if row["verdict"] != "measured":
-            self._line(f"{'':>12}{row['verdict']}: {row['reason']}")
+        self._line("".join(f"{cell:>{WIDTH}}" for cell in cells(row)))
+        if row["verdict"] != SURE:
+            self._line(f"{'':>{WIDTH}}{row['verdict']}: {row['reason']}")
 
     def close(self) -> None:
         """Say nothing."""
@@ -156,7 +163,7 @@ class LiveTable:
         self._console = console
         self._rows: list[dict[str, Any]] = []
         self._running: tuple[str, ...] = ()
-        self._concurrency = 0
+        self._load = ""
         self._live: Live | None = None
         self._status: Any = None
 
@@ -176,9 +183,9 @@ class LiveTable:
             self._status.start()
         self._status.update(f"encoding inputs: {requests} requests, {size_bytes / 1e6:.0f} MB")
 
-    def point_started(self, concurrency: int) -> None:
+    def point_started(self, load: str) -> None:
         """Show the table from the first point on."""
-        self._concurrency = concurrency
+        self._load = load
         if self._live is None:
             self._live = Live(console=self._console, get_renderable=self._table, refresh_per_second=4)
             self._live.start()
@@ -188,14 +195,14 @@ class LiveTable:
         count = f"{progress.completed} done"
         blank = [""] * (len(COLUMNS) - 5)
         failed = str(progress.failed)
-        self._running = (str(self._concurrency), count, *blank, str(progress.in_flight), failed, phase)
+        self._running = (self._load, count, *blank, str(progress.in_flight), failed, phase)
 
     def point_measured(self, row: dict[str, Any]) -> None:
         """Add the row."""
         self._rows.append(row)
         self._running = ()
-        if row["verdict"] != "measured":
-            self.warn(f"concurrency {row['concurrency']}: {row['verdict']}: {row['reason']}")
+        if row["verdict"] not in USABLE:
+            self.warn(f"{row['load_words']}: {row['verdict']}: {row['reason']}")
 
     def close(self) -> None:
         """Leave the finished table on the screen."""
@@ -214,7 +221,7 @@ class LiveTable:
         for name in COLUMNS:
             table.add_column(name, justify="right", no_wrap=True)
         for row in self._rows:
-            table.add_row(*cells(row), style=None if row["verdict"] == "measured" else "yellow")
+            table.add_row(*cells(row), style=None if row["verdict"] in USABLE else "yellow")
         if self._running:
             table.add_row(*self._running, style="dim")
         return table
@@ -224,17 +231,39 @@ def cells(row: dict[str, Any]) -> tuple[str, ...]:
     """Return a points row as the texts of `COLUMNS`; what is missing is a dash."""
     stages = [row[name] for name in COMPUTE]
     compute_ns = None if None in stages else sum(stages)
+    kind = headline(row)
     return (
-        str(row["concurrency"]),
+        load_label(row),
         f"{row['throughput_per_s']:.4g}",
-        *(_ms(row[f"service_{name}_ns"]) for name in ("p50", "p90", "p99")),
+        _share(row["throughput_per_s"], row["throughput_low_per_s"], row["throughput_high_per_s"]),
+        *(_ms(row[f"{kind}_{name}_ns"]) for name in ("p50", "p99")),
+        _share(row[f"{kind}_p99_ns"], row[f"{kind}_p99_low_ns"], row[f"{kind}_p99_high_ns"]),
         _ms(row["server_queue_ns"]),
         _ms(compute_ns),
         _ms(row["network_ns"]),
         f"{row['in_flight_mean']:.2f}",
-        str(row["failed"]),
+        str(row["failed"] + row["unsent"]),
         row["verdict"],
     )
+
+
+def headline(row: dict[str, Any]) -> str:
+    """Return which time a load is judged by: service time in a closed loop, response time in an open one."""
+    return "service" if row["load"] in CLOSED else "response"
+
+
+def load_label(row: dict[str, Any]) -> str:
+    """Return a load in one short word: `4`, `50/s`, or its kind."""
+    if row["concurrency"] is not None:
+        return str(row["concurrency"])
+    return f"{row['rate_per_s']:g}/s" if row["rate_per_s"] is not None else str(row["load"])
+
+
+def _share(value: float | None, low: float | None, high: float | None) -> str:
+    """Return the larger side of an interval relative to its value."""
+    if not value or low is None or high is None:
+        return "-"
+    return f"{max(high - value, value - low) / value:.1%}"
 
 
 def _ms(duration_ns: float | None) -> str:

@@ -9,14 +9,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
-from loadgen import atomic, clock, corpus, environment, finish, fleet, kserve, points, rundir, seal
+from loadgen import atomic, clock, corpus, environment, finish, fleet, kserve, points, rundir, seal, trace
 from loadgen import plan as plans
 from loadgen.commands import Failed, Open, Progress
 from loadgen.errors import LoadgenError, PlanError, TargetError
 from loadgen.kserve import ModelMetadata
-from loadgen.plan import Generated, Plan
-from loadgen.point import Bench, measure_point, read_statistics
+from loadgen.plan import Generated, Load, Plan, Replay
+from loadgen.point import Bench, Point, measure_point, read_statistics
 from loadgen.points import Row, Target
 from loadgen.prepare import Source, index_json, prepare
 from loadgen.progress import Observer
@@ -95,7 +96,7 @@ async def _bench(job: Job, directory: RunDirectory, log: EventLog) -> AsyncItera
         await triton.wait_ready(plan.ready_timeout_s)
         metadata = await triton.metadata()
         target = await _describe_target(job, log, triton, metadata)
-        _write_corpus(job, directory, log, metadata)
+        index_bodies = _write_corpus(job, directory, log, metadata)
         bench: Bench | None = None
 
         def on_report(news: Progress | Failed) -> None:
@@ -108,6 +109,7 @@ async def _bench(job: Job, directory: RunDirectory, log: EventLog) -> AsyncItera
         bench = Bench(
             plan, directory, log, job.observer, job.interrupt, triton, worker, target, version, background=poller
         )
+        bench.bodies = index_bodies
         await worker.open(_opening(plan, directory, metadata))
         yield bench
 
@@ -134,8 +136,8 @@ async def _probe(bench: Bench) -> None:
 
 async def _points(bench: Bench) -> None:
     rows: list[Row] = []
-    for point, load in enumerate(bench.plan.loads, start=1):
-        row = await measure_point(bench, point, load)
+    for point in points_of(bench.plan, bench.directory):
+        row = await measure_point(bench, point)
         if row is not None:
             rows.append(row)
             seal.write_parquet(points.table(rows), bench.directory.points)
@@ -144,6 +146,38 @@ async def _points(bench: Bench) -> None:
             return
         if row is not None and row["completed"] == 0 and row["failed"] > 0:
             await bench.triton.wait_ready(RECOVERY_TIMEOUT_S)
+
+
+def points_of(plan: Plan, directory: RunDirectory | None = None) -> list[Point]:
+    """Return the points of a plan in the order in which they are measured.
+
+    `sequential` goes through the loads, then through them again for each repeat; `interleave` turns every second pass
+    round, so that a drift of the machine is shared; `shuffle` draws a new order for each pass from the seed.
+    Replayed arrivals are written into `directory`.
+    """
+    generator, ordered = np.random.default_rng(plan.seed), []
+    for repeat in range(1, plan.repeats + 1):
+        loads = list(plan.loads)
+        if plan.point_order == "shuffle":
+            loads = [loads[place] for place in generator.permutation(len(loads))]
+        if plan.point_order == "interleave" and repeat % 2 == 0:
+            loads.reverse()
+        ordered += [(repeat, load) for load in loads]
+    return [
+        Point(number, load, repeat, _intervals(load, number, directory))
+        for number, (repeat, load) in enumerate(ordered, start=1)
+    ]
+
+
+def _intervals(load: Load, number: int, directory: RunDirectory | None) -> str:
+    if not isinstance(load, Replay):
+        return ""
+    intervals_ns = trace.intervals_ns(load)
+    if directory is None:
+        return ""
+    path = directory.path / f"arrivals-{number}.npy"
+    np.save(path, intervals_ns)
+    return str(path)
 
 
 async def _describe_target(job: Job, log: EventLog, triton: Triton, metadata: ModelMetadata) -> Target:
@@ -165,7 +199,8 @@ async def _describe_target(job: Job, log: EventLog, triton: Triton, metadata: Mo
     return target
 
 
-def _write_corpus(job: Job, directory: RunDirectory, log: EventLog, metadata: ModelMetadata) -> None:
+def _write_corpus(job: Job, directory: RunDirectory, log: EventLog, metadata: ModelMetadata) -> int:
+    """Write the corpus of the run; return how many requests it holds."""
     plan = job.plan
     index = prepare(plan, job.source, metadata, directory.corpus, job.observer, cached=job.cached)
     choices = len(corpus.streams(index)) if metadata.sequence else len(index.bodies)
@@ -178,6 +213,7 @@ def _write_corpus(job: Job, directory: RunDirectory, log: EventLog, metadata: Mo
     job.observer.announce(f"inputs: {index.source}; {len(sizes)} requests of {mean_mb:.3g} MB on average")
     if index.dropped_cells:
         job.observer.warn(f"{index.dropped_cells} cells of geometry id 0 were left out: no module is known for them")
+    return len(sizes)
 
 
 @asynccontextmanager
@@ -205,6 +241,8 @@ def _hear(bench: Bench, news: Progress | Failed) -> None:
     match news:
         case Progress():
             bench.progress = news
+            if news.point:
+                bench.reports.append(news)
             bench.log.samples(_own_samples(news))
             if news.point:
                 bench.observer.progress(bench.phase, news)

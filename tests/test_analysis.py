@@ -32,7 +32,11 @@ def tables_of(folder: Path, **story: Any) -> figures.Tables:
 
 def point(**facts: object) -> dict[str, object]:
     """Return a points row with these facts, null elsewhere."""
-    return dict.fromkeys(measured.SCHEMA) | {"completed": 10, "verdict": "measured", "reason": ""} | facts
+    return (
+        dict.fromkeys(measured.SCHEMA)
+        | {"completed": 10, "verdict": "converged", "reason": "", "concurrency": 1}
+        | facts
+    )
 
 
 def test_what_is_not_a_sealed_run_is_one_line(tmp_path: Path) -> None:
@@ -201,7 +205,7 @@ def test_points_that_failed_are_hollow(tmp_path: Path) -> None:
     """A verdict that is not `measured` is visible in the chart's data and in its subtitle."""
     spec = figures.specifications(tables_of(tmp_path, failing=(3,)))["throughput"]
     drawn = data_of(spec)
-    assert drawn.filter(~pl.col("measured"))["concurrency"].to_list() == [3]
+    assert drawn.filter(~pl.col("measured"))["level"].to_list() == [3]
     assert "Hollow" in " ".join(spec["title"]["subtitle"])
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from loadgen import clock, corpus, journal, measure
 from loadgen.clock import NS_PER_MS
-from loadgen.drive import REST_MAX_NS, REST_MIN_NS, ClosedLoopDrive
+from loadgen.drive import REST_MAX_NS, REST_MIN_NS, Drive, Slots
 from loadgen.journal import Journal
 from loadgen.records import Outcome, Reply, Rows
 from loadgen.transport.null import NullTransport
@@ -35,13 +35,13 @@ class Bench:
         self.transport = NullTransport(time.now_ns, service_ns, outcome)
         self.journal = Journal(folder, worker=0, segment_rows=64)
         order = corpus.passes(len(BODIES), seed=0)
-        self.drive = ClosedLoopDrive(
+        self.drive = Drive(
             self.transport, self.journal, Bodies(BODIES, order), 10**9, self.failures.append, now_ns=time.now_ns
         )
 
     async def point(self, number: int, concurrency: int, length_ms: int) -> None:
         """Load for a while, stop, drain."""
-        self.drive.start(number, concurrency)
+        self.drive.start(number, Slots(self.drive, [(concurrency, 0)]))
         await clock.sleep_ns(length_ms * NS_PER_MS)
         self.drive.stop()
         await self.drive.drained()
@@ -76,7 +76,7 @@ def test_in_flight_is_never_more_nor_less(
     bench = Bench(folder, time, lambda k: services[k % len(services)] * NS_PER_MS)
 
     async def main() -> None:
-        bench.drive.start(1, concurrency)
+        bench.drive.start(1, Slots(bench.drive, [(concurrency, 0)]))
         for _ in range(100):
             await clock.sleep_ns(NS_PER_MS)
             assert bench.transport.in_flight == bench.drive.counts.in_flight == concurrency

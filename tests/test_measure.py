@@ -39,10 +39,13 @@ def test_the_window_is_a_filter_on_when_requests_ended() -> None:
     )
     seen = measure.measure(rows, Window(100, 200))
     assert (seen.completed, seen.failed) == (2, 1)
-    assert seen.throughput_per_s == 2e9 / 100
+    assert seen.throughput_per_s.value == 2e9 / 100
     assert seen.service is not None
     assert seen.response is not None
-    assert (seen.service.min_ns, seen.service.max_ns, seen.service.mean_ns) == (40, 79, 59.5)
+    assert (seen.service.min_ns, seen.service.max_ns) == (40, 79)
+    assert seen.service.found.mean_ns is not None
+    assert seen.service.found.mean_ns.value == 59.5
+    assert seen.service.std_ns == pytest.approx(27.577, rel=1e-3)
     assert (seen.response.min_ns, seen.response.max_ns) == (50, 89)
     assert seen.send_lag_p99_ns == 10
 
@@ -50,17 +53,25 @@ def test_the_window_is_a_filter_on_when_requests_ended() -> None:
 def test_nothing_completed_is_missing_not_zero() -> None:
     """A window without a completed request has a throughput of 0 and no latency at all."""
     seen = measure.measure(rows_of((1, 1, 50, Outcome.TIMEOUT)), Window(0, 100))
-    assert (seen.completed, seen.failed, seen.throughput_per_s) == (0, 1, 0)
+    assert (seen.completed, seen.failed, seen.throughput_per_s.value) == (0, 1, 0)
     assert seen.service is None
     assert seen.response is None
 
 
-@given(st.lists(st.integers(1, 10**12), min_size=1, max_size=300), st.sampled_from([50, 90, 95, 99]))
-def test_percentile_is_perf_analyzers(values: list[int], percent: int) -> None:
-    """Nearest rank by floor(p/100 (n-1) + 1/2), computed here in exact integers."""
-    ordered = sorted(values)
-    index = (percent * (len(values) - 1) * 2 + 100) // 200
-    assert measure.percentile(np.array(ordered), percent) == ordered[index]
+def test_what_is_due_and_not_sent_is_counted() -> None:
+    """Requests that fell due in the window are its arrivals; those that were not sent are counted apart."""
+    rows = rows_of((10, 0, 0, Outcome.UNSENT), (20, 20, 150, Outcome.OK), (120, 120, 130, Outcome.OK))
+    seen = measure.measure(rows, Window(1, 100))
+    assert (seen.arrived, seen.unsent, seen.completed, seen.failed) == (2, 1, 0, 0)
+
+
+@given(st.lists(st.tuples(st.integers(1, 200), st.integers(1, 200)), max_size=30), st.integers(1, 7))
+def test_parts_of_the_window_add_up_to_it(spans: list[tuple[int, int]], parts: int) -> None:
+    """The mean in flight of the parts, by their lengths, is that of the whole."""
+    rows = rows_of(*((sent, sent, sent + length, Outcome.OK) for sent, length in spans))
+    window = Window(0, 30 * parts)
+    each = measure.in_flight_parts(rows, window, parts)
+    assert sum(each) / parts == pytest.approx(measure.in_flight_mean(rows, window))
 
 
 @given(st.lists(st.tuples(st.integers(1, 200), st.integers(0, 200)), max_size=30), st.integers(1, 199))

@@ -7,7 +7,18 @@ from hypothesis import strategies as st
 
 from loadgen import plan as plans
 from loadgen.errors import PlanError
-from loadgen.plan import Cells, ClosedLoop, Endpoint, PerfJson, Plan, Synthetic, concurrency_range
+from loadgen.plan import (
+    ByPrecision,
+    ByTime,
+    Cells,
+    ClosedLoop,
+    Endpoint,
+    OpenLoop,
+    PerfJson,
+    Plan,
+    Synthetic,
+    concurrency_levels,
+)
 
 texts = st.text(max_size=20)
 paths = st.lists(texts, min_size=1, max_size=3).map(tuple)
@@ -17,10 +28,14 @@ plan_values = st.builds(
     inputs=st.builds(PerfJson, paths)
     | st.builds(Cells, paths)
     | st.builds(Synthetic, st.floats(0.1, 1e4), st.integers(1, 10**6), st.integers(0, 2**31)),
-    loads=st.lists(st.builds(ClosedLoop, st.integers(1, 10**6)), min_size=1, max_size=5).map(tuple),
+    loads=st.lists(
+        st.builds(ClosedLoop, st.integers(1, 10**6))
+        | st.builds(OpenLoop, st.floats(0.1, 1e5), st.sampled_from(["constant", "poisson", "gamma"])),
+        min_size=1,
+        max_size=5,
+    ).map(tuple),
     name=texts,
-    warmup_ms=st.integers(0, 10**9),
-    window_ms=st.integers(1, 10**9),
+    stopping=st.builds(ByTime, st.integers(1, 10**9), st.integers(0, 10**9)) | st.just(ByPrecision()),
     seed=st.integers(0, 2**31),
 )
 
@@ -34,10 +49,11 @@ def test_a_plan_read_back_is_the_same_plan(plan: Plan) -> None:
 @pytest.mark.parametrize(
     ("change", "word"),
     [
-        ({"window_ms": 0}, "window_ms"),
-        ({"warmup_ms": -1}, "warmup_ms"),
+        ({"stopping": {"kind": "time", "window_ms": 0}}, "window_ms"),
+        ({"stopping": {"kind": "time", "warmup_ms": -1}}, "warmup_ms"),
+        ({"stopping": {"kind": "soon"}}, "soon"),
         ({"loads": [{"kind": "closed_loop", "concurrency": 0}]}, "concurrency"),
-        ({"loads": [{"kind": "open_loop", "concurrency": 1}]}, "open_loop"),
+        ({"loads": [{"kind": "open_loop", "concurrency": 1}]}, "rate_per_s"),
         ({"inputs": {"kind": "synthetic", "mu": 0, "events": 1}}, "mu"),
         ({"sead": 1}, "sead"),
     ],
@@ -64,19 +80,18 @@ def test_a_plan_without_load_is_refused() -> None:
 
 
 @given(st.integers(1, 60), st.integers(0, 60), st.integers(1, 9))
-def test_concurrency_range_is_pythons_range(start: int, more: int, step: int) -> None:
+def test_concurrency_levels_is_pythons_range(start: int, more: int, step: int) -> None:
     """`s:e:st` gives s, s + st, ... up to e, e included; the shorter forms fill in end = start and step = 1."""
-    levels = [load.concurrency for load in concurrency_range(f"{start}:{start + more}:{step}")]
-    assert levels == list(range(start, start + more + 1, step))
-    assert concurrency_range(f"{start}") == (ClosedLoop(start),)
-    assert concurrency_range(f"{start}:{start}") == (ClosedLoop(start),)
+    levels = concurrency_levels(f"{start}:{start + more}:{step}")
+    assert levels == tuple(range(start, start + more + 1, step))
+    assert concurrency_levels(f"{start}") == concurrency_levels(f"{start}:{start}") == (start,)
 
 
 @given(st.text(alphabet="0123456789:-+. ٣x", max_size=12))
-def test_concurrency_range_parses_or_says_how_to_write_it(text: str) -> None:
+def test_concurrency_levels_parses_or_says_how_to_write_it(text: str) -> None:
     """Any other text is refused with the right form in the message."""
     try:
-        loads = concurrency_range(text)
+        loads = concurrency_levels(text)
     except PlanError as error:
         assert "START:END:STEP" in str(error)  # noqa: PT017 - both ways are fine, one is checked
     else:

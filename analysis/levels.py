@@ -1,0 +1,45 @@
+"""What the points of a run are compared by: concurrency, rate, or, where loads differ in kind, their number."""
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from loadgen.points import USABLE
+
+__all__ = ["SURE", "USABLE", "Axis", "axis", "level_text", "levelled"]
+
+SURE = pl.col("verdict").is_in(USABLE)
+"""Points whose numbers may be used as they stand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """The words of that quantity: title of an axis, heading of a column, and in a sentence."""
+
+    title: str
+    heading: str
+    noun: str
+
+
+CONCURRENCY = Axis("Concurrency (requests in flight)", "Concurrency", "concurrency")
+RATE = Axis("Request rate asked (1/s)", "Rate, 1/s", "rate")
+POINT = Axis("Point", "Point", "point")
+
+
+def axis(points: pl.DataFrame) -> Axis:
+    """Return by what the points are compared."""
+    if points["concurrency"].is_not_null().all():
+        return CONCURRENCY
+    rates = points["rate_per_s"].is_not_null().all() if "rate_per_s" in points.columns else False
+    return RATE if rates else POINT
+
+
+def levelled(points: pl.DataFrame) -> pl.DataFrame:
+    """Add `level`: the quantity by which the points are compared."""
+    column = {CONCURRENCY: "concurrency", RATE: "rate_per_s", POINT: "point"}[axis(points)]
+    return points.with_columns(level=pl.col(column).cast(pl.Float64))
+
+
+def level_text(level: float) -> str:
+    """Return a level as it is written: `4`, `12.5`."""
+    return f"{level:g}"
