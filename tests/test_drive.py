@@ -1,8 +1,8 @@
 """The closed loop, in virtual time: what it holds in flight, when it sends, how it ends."""
 
 from collections import Counter
-from collections.abc import Callable
-from itertools import islice
+from collections.abc import Callable, Iterator
+from itertools import accumulate, count, islice
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from loadgen import clock, corpus, journal, measure
 from loadgen.clock import NS_PER_MS
-from loadgen.drive import REST_MAX_NS, REST_MIN_NS, Drive, Slots
+from loadgen.drive import REST_MAX_NS, REST_MIN_NS, Drive, Due, Slots
 from loadgen.journal import Journal
 from loadgen.records import Outcome, Reply, Rows
 from loadgen.transport.null import NullTransport
@@ -165,3 +165,110 @@ def test_a_full_disk_stops_the_loop_and_keeps_the_rows(
     assert "No space left" in str(bench.drive.broken)
     assert len(bench.rows()) == 64
     assert set(bench.rows()["outcome"]) == {Outcome.OK}
+
+
+# --- open loop -----------------------------------------------------------------------------------------------------
+
+
+async def open_point(bench: Bench, offsets: Iterator[int], length_ms: int, max_in_flight: int = 4096) -> None:
+    """Send at due times for a while, stop, drain."""
+    bench.drive.start(1, Due(bench.drive, offsets, max_in_flight))
+    await clock.sleep_ns(length_ms * NS_PER_MS)
+    bench.drive.stop()
+    await bench.drive.drained()
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    gaps=st.lists(st.integers(0, 40), min_size=1, max_size=30),
+    services=st.lists(st.integers(1, 300), min_size=1, max_size=9),
+)
+def test_an_open_loop_sends_when_due_whatever_the_server_does(
+    tmp_path_factory: pytest.TempPathFactory, gaps: list[int], services: list[int]
+) -> None:
+    """Every request leaves at its due time to the nanosecond, however long the answers take; none is skipped."""
+    time = VirtualTime()
+    bench = Bench(tmp_path_factory.mktemp("journal"), time, lambda k: services[k % len(services)] * NS_PER_MS)
+    offsets = [offset * NS_PER_MS for offset in accumulate(gaps)]
+    start_ns = time.now_ns()
+    time.run(open_point(bench, iter(offsets), length_ms=1 + sum(gaps)))
+    rows = bench.rows()
+    assert (rows["due_ns"] - start_ns).tolist() == offsets
+    assert (rows["sent_ns"] == rows["due_ns"]).all()
+    assert set(rows["outcome"]) == {Outcome.OK}
+
+
+def test_what_passes_the_limit_is_recorded_as_unsent(tmp_path: Path, virtual_time: VirtualTime) -> None:
+    """With so many in flight, what falls due is not sent, and is a row with its due time all the same."""
+    bench = Bench(tmp_path, virtual_time, lambda _: 100 * NS_PER_MS)
+    virtual_time.run(open_point(bench, count(0, 10 * NS_PER_MS), length_ms=195, max_in_flight=3))
+    rows = bench.rows()
+    sent = rows["outcome"] == Outcome.OK
+    assert len(rows) == 20
+    assert sent.sum() == 6
+    assert bench.drive.counts.unsent == 14
+    assert (rows["outcome"][~sent] == Outcome.UNSENT).all()
+    assert (rows["sent_ns"][~sent] == 0).all()
+    assert (rows["due_ns"][~sent] > 0).all()
+
+
+def test_late_requests_go_at_once_and_count_from_their_due_time(tmp_path: Path, virtual_time: VirtualTime) -> None:
+    """A client that was held up sends everything that is due, each with its own due time: nothing is merged."""
+    bench = Bench(tmp_path, virtual_time, lambda _: NS_PER_MS)
+    start_ns = virtual_time.now_ns()
+    # As after a stall: the clock has moved on, and the loop wakes with two hundred requests due.
+    late = NullClock(virtual_time, behind_ns=200 * NS_PER_MS)
+    bench.drive.now_ns = late.now_ns
+    virtual_time.run(open_point(bench, count(0, NS_PER_MS), length_ms=50))
+    rows = bench.rows()
+    assert (rows["due_ns"] - start_ns).tolist() == [k * NS_PER_MS for k in range(len(rows))]
+    assert len(rows) >= 200
+    assert (rows["sent_ns"][1:150] - start_ns >= 200 * NS_PER_MS).all()
+
+
+class NullClock:
+    """A clock that jumps ahead once, after its first reading."""
+
+    def __init__(self, time: VirtualTime, behind_ns: int) -> None:
+        self._time, self._ahead_ns, self._jump_ns = time, 0, behind_ns
+
+    def now_ns(self) -> int:
+        """Return the time, ahead from the second reading on."""
+        now_ns = self._time.now_ns() + self._ahead_ns
+        self._ahead_ns = self._jump_ns
+        return now_ns
+
+
+def test_concurrency_steps_go_up_and_down(tmp_path: Path, virtual_time: VirtualTime) -> None:
+    """Each level is held from its start to its end; going down, slots that fall free stay free."""
+    bench = Bench(tmp_path, virtual_time, lambda _: 10 * NS_PER_MS)
+    held = []
+
+    async def main() -> None:
+        levels = [(2, 100 * NS_PER_MS), (6, 100 * NS_PER_MS), (1, 100 * NS_PER_MS)]
+        bench.drive.start(1, Slots(bench.drive, levels))
+        for _ in range(45):
+            await clock.sleep_ns(10 * NS_PER_MS - 1)
+            held.append(bench.drive.counts.in_flight)
+            await clock.sleep_ns(1)
+        bench.drive.stop()
+        await bench.drive.drained()
+
+    virtual_time.run(main())
+    assert held[1:9] == [2] * 8
+    assert held[11:19] == [6] * 8
+    assert held[21:29] == [1] * 8
+    assert held[31:39] == [2] * 8
+
+
+@settings(max_examples=30, deadline=None)
+@given(services=st.lists(st.integers(1, 50), min_size=1, max_size=20), concurrency=st.integers(1, 9))
+def test_littles_identity_holds_to_the_nanosecond(
+    tmp_path_factory: pytest.TempPathFactory, services: list[int], concurrency: int
+) -> None:
+    """The integral of requests in flight that the drive keeps is the sum of service times in the rows."""
+    time = VirtualTime()
+    folder = tmp_path_factory.mktemp("journal")
+    bench = Bench(folder, time, lambda k: services[k % len(services)] * NS_PER_MS)
+    time.run(bench.point(1, concurrency, length_ms=200))
+    assert bench.drive.counts.in_flight_ns == measure.service_sum_ns(bench.rows())
