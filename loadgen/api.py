@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from analysis.perf_analyzer import write_csv
+from analysis.readable import counted, duration
 from analysis.report import write_report
 from analysis.runs import Run, open_run
 from inputs.source import open_source
@@ -42,7 +43,7 @@ from loadgen.progress import Observer, Quiet, headline
 from loadgen.run import Job, points_of, run
 from loadgen.rundir import RunDirectory
 from loadgen.steady import LOOK_GROWTH, STEADY
-from loadgen.thresholds import Threshold, figure
+from loadgen.thresholds import ALIAS, Threshold, figure
 
 METRICS_PORT = 8002
 CELLS_OPTIONS = {
@@ -190,7 +191,7 @@ def dry_run(plan: Plan) -> Iterator[str]:
         yield f"{point.number:>4}  {load_words(point.load)}{again}"
     least_s, most_s = (len(planned) * each_s for each_s in _point_seconds(plan.stopping))
     seconds = f"{least_s:.0f} s" if least_s == most_s else f"{least_s:.0f} to {most_s:.0f} s"
-    yield f"{len(planned)} points, {seconds} and the time to drain"
+    yield f"{counted(len(planned), 'point')}, {seconds} and the time to drain"
 
 
 def _point_seconds(stopping: Stopping) -> tuple[float, float]:
@@ -217,9 +218,16 @@ def faults(run: Run, limits: Sequence[Threshold]) -> tuple[list[str], list[str]]
             if is_crossed is None:
                 crossed.append(f"{row['load_words']}: {limit.text}: {limit.quantity} is not known")
             elif is_crossed:
-                value = figure(row, limit.quantity, headline(row))
-                crossed.append(f"{row['load_words']}: {limit.text}: {limit.quantity} is {value:g}")
+                value = figure(row, limit.quantity, headline(row)) or 0.0
+                crossed.append(
+                    f"{row['load_words']}: {limit.text}: {limit.quantity} is {_shown(limit.quantity, value)}"
+                )
     return unsteady, crossed
+
+
+def _shown(quantity: str, value: float) -> str:
+    is_time = quantity.endswith("_ns") or ALIAS.fullmatch(quantity) is not None
+    return duration(value) if is_time else f"{value:.4g}"
 
 
 def input_of(given: str | Path | Sequence[str | Path] | InputData, **cells: Any) -> InputData:  # noqa: ANN401

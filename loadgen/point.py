@@ -16,7 +16,7 @@ from loadgen.estimate import nearest_rank
 from loadgen.fleet import WorkerHandle
 from loadgen.kserve import Statistics
 from loadgen.measure import Window
-from loadgen.plan import ByCount, ByPrecision, ByTime, ClosedLoop, ConcurrencySteps, Load, Plan
+from loadgen.plan import ByCount, ByPrecision, ByTime, ClosedLoop, ConcurrencySteps, Load, Plan, Stopping
 from loadgen.points import Client, PointLog, Row, Target
 from loadgen.progress import Observer
 from loadgen.records import Outcome
@@ -27,6 +27,7 @@ from loadgen.steady import Look
 QUIET_POLL_NS = 50 * clock.NS_PER_MS
 QUIET_LIMIT_NS = 2000 * clock.NS_PER_MS
 WARM_POLL_NS = 100 * clock.NS_PER_MS
+ANY_THROUGHPUT = 1e9
 READING_NS = 500 * clock.NS_PER_MS
 """Between two readings of the server's counters while nobody knows yet where the window begins."""
 
@@ -92,7 +93,7 @@ async def measure_point(bench: Bench, point: Point) -> Row | None:
     bench.observer.point_started(points.load_words(point.load))
     bench.progress, bench.reports = None, []
     begun_ns = clock.now_ns()
-    asked = plan.stopping if isinstance(plan.stopping, ByPrecision) else ByPrecision()
+    asked = asked_of(plan.stopping, point.load)
     facts = {"begun_ns": begun_ns, "repeat": point.repeat, "bodies": bench.bodies, "percents": plan.percents}
     said = {"load": _builtins(point.load), "asked": _builtins(asked), **facts}
     _log(bench, "point_started", point.number, started, None, **said)
@@ -128,12 +129,20 @@ async def measure_point(bench: Bench, point: Point) -> Row | None:
     return points.point_row(log, journal.read_point(bench.directory.journal, point.number), bench.target)
 
 
+def asked_of(stopping: Stopping, load: Load) -> ByPrecision:
+    """Return the precision asked of a point; the rate of an open loop is given, so only its times need be precise."""
+    asked = stopping if isinstance(stopping, ByPrecision) else ByPrecision()
+    closed = isinstance(load, ClosedLoop | ConcurrencySteps)
+    return asked if closed else msgspec.structs.replace(asked, throughput=ANY_THROUGHPUT)
+
+
 async def _measure(bench: Bench, point: Point, begun_ns: int) -> Measured | None:
     match bench.plan.stopping:
         case ByTime() as by_time:
             return None if await _warm_up(bench, point, by_time) else await _timed(bench, point, by_time)
         case ByPrecision() as by_precision:
-            return await _until_precise(bench, point, begun_ns, by_precision)
+            asked = asked_of(by_precision, point.load)
+            return await _until_precise(bench, point, begun_ns, asked)
         case by_count:
             return await _until_count(bench, point, begun_ns, by_count)
 

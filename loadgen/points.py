@@ -28,7 +28,7 @@ LOOP_LAG_SHARE = 0.10
 CLIENT_CPU_LIMIT = 0.8
 """Share of a core from which the client's own queueing shows in the latencies of a closed loop."""
 
-USABLE = steady.STEADY
+USABLE = (*steady.STEADY, steady.VARYING.status)
 """Verdicts of points whose numbers may be used."""
 
 COUNT_COLUMNS = (
@@ -286,6 +286,8 @@ def _client_words(case: Case) -> str | None:
 def _judged(case: Case) -> Judgement:
     """Look at the record again as the run did: at its end, and one look before."""
     log = case.log
+    if not isinstance(log.load, ClosedLoop | OpenLoop):
+        return steady.VARYING
     good = case.rows[case.rows["outcome"] == Outcome.OK]
     headline = "sent_ns" if isinstance(log.load, ClosedLoop | ConcurrencySteps) else "due_ns"
     done_ns, durations_ns = good["done_ns"], good["done_ns"] - good[headline]

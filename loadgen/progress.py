@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from typing import Any, Protocol, TextIO
 
 from rich.console import Console
@@ -29,7 +30,7 @@ WIDTH = 11
 SURE = "converged"
 """The one verdict that needs no words beside it."""
 
-USABLE = (SURE, "unconfirmed", "imprecise")
+USABLE = (SURE, "unconfirmed", "imprecise", "varying")
 CLOSED = ("closed_loop", "concurrency_steps")
 COMPUTE = ("server_compute_input_ns", "server_compute_infer_ns", "server_compute_output_ns")
 
@@ -138,14 +139,14 @@ class PlainLines:
         """Print the heading before the first point."""
         if not self._headed:
             self._headed = True
-            self._line("".join(f"{name:>{WIDTH}}" for name in COLUMNS))
+            self._line(aligned(COLUMNS))
 
     def progress(self, phase: str, progress: Progress) -> None:
         """Say nothing."""
 
     def point_measured(self, row: dict[str, Any]) -> None:
         """Print the row, and why if anything is wrong with it."""
-        self._line("".join(f"{cell:>{WIDTH}}" for cell in cells(row)))
+        self._line(aligned(cells(row)))
         if row["verdict"] != SURE:
             self._line(f"{'':>{WIDTH}}{row['verdict']}: {row['reason']}")
 
@@ -245,6 +246,11 @@ def cells(row: dict[str, Any]) -> tuple[str, ...]:
         str(row["failed"] + row["unsent"]),
         row["verdict"],
     )
+
+
+def aligned(texts: Sequence[str]) -> str:
+    """Return texts as one line of columns, the last set off."""
+    return "".join(f"{text:>{WIDTH}}" for text in texts[:-1]) + f"  {texts[-1]}"
 
 
 def headline(row: dict[str, Any]) -> str:

@@ -47,6 +47,9 @@ class Judgement:
     reason: str
 
 
+VARYING = Judgement("varying", "the load varies by design: its intervals are not those of a steady state")
+
+
 def look(done_ns: Integers, durations_ns: Integers, begun_ns: int, at_ns: int, cut: Cut | None = None) -> Look:
     """Look at the good requests of a load begun at `begun_ns`, as far as `at_ns`; find the cut if none is set."""
     found_cut = cut or estimate.warmup_cut(done_ns, durations_ns, begun_ns, at_ns)

@@ -270,3 +270,66 @@ def test_a_notebook_awaits(stub: RunningStub, tmp_path: Path) -> None:
         return run.points().height
 
     assert asyncio.run(notebook()) == 1
+
+
+# --- plans, limits -------------------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_starts_nothing(tmp_path: Path) -> None:
+    """It prints every point and how long they take, and neither asks a server nor writes a folder."""
+    options = ["--concurrency-range", "1:2", "--request-rate-range", "5:10:5", "--repeats", "2", "-p", "1000"]
+    place = ["-u", "localhost:1", "-o", str(tmp_path / "runs"), "--point-order", "interleave"]
+    done = call("sweep", "-m", "m", *SMALL, *options, *place, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert [line.split("  ")[-1] for line in done.stdout.splitlines() if line.startswith("   ")] == [
+        *(f"{words}, repeat 1" for words in ("concurrency 1", "concurrency 2", "5/s constant", "10/s constant")),
+        *(f"{words}, repeat 2" for words in ("10/s constant", "5/s constant", "concurrency 2", "concurrency 1")),
+    ]
+    assert "8 points, 24 s" in done.stdout
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_runs_own_plan_runs_again(stub: RunningStub, tmp_path: Path) -> None:
+    """plan.json of a run, and the same as TOML, ask for the same points; an open loop is one of them."""
+    first = call("sweep", *target(stub), *SMALL, *FAST, "--request-rate-range", "60", "-o", tmp_path / "first")
+    assert first.returncode == 0, first.stderr
+    (run,) = (tmp_path / "first").iterdir()
+    again = call("run", run / "plan.json", "-o", tmp_path / "again", "--json")
+    assert again.returncode == 0, again.stderr
+    (point,) = (json.loads(line) for line in again.stdout.splitlines())
+    assert (point["load"], point["rate_per_s"]) == ("open_loop", 60.0)
+    assert point["response_p50_ns"] >= point["service_p50_ns"]
+    toml = tmp_path / "plan.toml"
+    toml.write_text(
+        f'[endpoint]\ngrpc = "{stub.grpc}"\nmodel = "traccc-gpu"\n'
+        '[inputs]\nkind = "synthetic"\nmu = 0.05\nevents = 2\n'
+        '[[loads]]\nkind = "closed_loop"\nconcurrency = 2\n[stopping]\nkind = "count"\nrequests = 30\n'
+    )
+    counted = call("run", toml, "-o", tmp_path / "toml", "--json")
+    assert counted.returncode == 0, counted.stderr
+    assert json.loads(counted.stdout)["completed"] == 30
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (["--fail-if", "p99 > 1us"], 6, "concurrency 1: p99 > 1us: p99 is"),
+        (["--fail-if", "error_rate > 0.5"], 0, ""),
+        (["--strict"], 5, "too_few"),
+        (["--fail-if", "p98x > 1"], 2, "p98x is no known quantity"),
+        (["--request-count", "5"], 2, "give one of them"),
+        (["--request-rate-range", "0:5"], 2, "--request-rate-range 0:5: write START"),
+        (["--request-rate-range", "1e9"], 2, "--request-rate-range 1e9"),
+        (["--profile", "5"], 2, "--profile 5: write RATE:SECONDS"),
+        (["--request-intervals", "/nowhere"], 2, "/nowhere: cannot read"),
+    ],
+)
+def test_limits_and_loads_have_their_exit_codes(
+    stub: RunningStub, tmp_path: Path, options: list[str], code: int, words: str
+) -> None:
+    """A crossed limit is 6, an unsteady point under --strict 5, a load that cannot be 2: each with one line."""
+    loads = [] if "range" in "".join(options) else ["--concurrency-range", "1"]
+    done = call("sweep", *target(stub), *SMALL, *FAST, *loads, *options, "-o", tmp_path, "-q")
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr

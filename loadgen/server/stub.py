@@ -28,12 +28,20 @@ NAME, VERSION, MODEL_VERSION = "loadgen-stub", "1", "1"
 SIMULATED = "simulated service times: not a GPU, not traccc"
 CELLS_PER_TRACK = 12
 CHANNEL_OPTIONS = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
+SHORT_SHARE, SHORT, LONG = 0.9, 1 / 3, 7.0
+"""Nine in ten bimodal services take a third of the mean, the tenth seven times as much: together the mean."""
+
 SERVICE_NAME = "inference.GRPCInferenceService"
 
 
 @dataclass(frozen=True, slots=True)
 class StubConfig:
-    """How the stub behaves; every k-th request (counted from 1) fails or hangs where `fail_every` etc. say so."""
+    """How the stub behaves; every k-th request (counted from 1) fails or hangs where `fail_every` etc. say so.
+
+    Service times of mean `service_ns` are `constant`, `exponential`, or `bimodal` (nine in ten a third of the mean,
+    the tenth the rest), drawn from `seed`. What is served `stall_at_ns` after the first request takes `stall_for_ns`
+    longer.
+    """
 
     model: str = MODEL
     signature: str = "odd"
@@ -46,6 +54,10 @@ class StubConfig:
     hang_every: int = 0
     late_statistics_ns: int = 0
     ready: bool = True
+    law: str = "constant"
+    seed: int = 0
+    stall_at_ns: int = 0
+    stall_for_ns: int = 0
 
     def service_ns(self, cells: int) -> int:
         """Return how long an instance takes for an event of so many cells."""
@@ -78,12 +90,29 @@ class RunningStub:
     in_service: int = 0
     in_service_max: int = 0
     order: list[int] = field(default_factory=list)
+    first_ns: int = 0
+    random: np.random.Generator = field(init=False)
     _waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
+
+    def __post_init__(self) -> None:
+        """Seed the service times."""
+        self.random = np.random.default_rng(self.config.seed)
+
+    def draw_ns(self, cells: int) -> int:
+        """Draw the next service time."""
+        mean_ns = self.config.service_ns(cells)
+        match self.config.law:
+            case "exponential":
+                return round(self.random.exponential(mean_ns))
+            case "bimodal":
+                return round(mean_ns * (SHORT if self.random.random() < SHORT_SHARE else LONG))
+        return mean_ns
 
     async def infer(self, cells: int) -> None:
         """Queue for an instance and hold it for the service time; raise `Refused` for a request that is to fail."""
         arrived_ns = clock.now_ns()
         self.arrived += 1
+        self.first_ns = self.first_ns or arrived_ns
         number = self.arrived
         if self.config.hang_every and number % self.config.hang_every == 0:
             await asyncio.Event().wait()
@@ -91,7 +120,7 @@ class RunningStub:
         started_ns = clock.now_ns()
         self.order.append(number)
         try:
-            await clock.sleep_ns(self.config.service_ns(cells))
+            await clock.sleep_ns(self.end_ns(started_ns, cells) - clock.now_ns())
         finally:
             self._free_instance()
         if self.config.fail_every and number % self.config.fail_every == 0:
@@ -100,6 +129,13 @@ class RunningStub:
             raise Refused(grpc.StatusCode.UNAVAILABLE, f"request {number} is to fail")
         self.served += 1
         self._count(arrived_ns, started_ns, clock.now_ns())
+
+    def end_ns(self, started_ns: int, cells: int) -> int:
+        """Return when a request ends that an instance takes now; a stall in its way makes it so much longer."""
+        end_ns = started_ns + self.draw_ns(cells)
+        config = self.config
+        stall_ns = self.first_ns + config.stall_at_ns
+        return end_ns + config.stall_for_ns if config.stall_for_ns and started_ns <= stall_ns < end_ns else end_ns
 
     async def _take_instance(self) -> None:
         if self.in_service < self.config.instances:
@@ -335,6 +371,11 @@ def main() -> None:
     parser.add_argument("--instances", type=int, default=default.instances)
     parser.add_argument("--base-ms", type=float, default=default.base_ns / clock.NS_PER_MS)
     parser.add_argument("--ns-per-cell", type=int, default=default.per_cell_ns)
+    parser.add_argument("--law", default=default.law, choices=["constant", "exponential", "bimodal"])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--stall-at-s", type=float, default=0.0)
+    parser.add_argument("--stall-for-s", type=float, default=0.0)
+    parser.add_argument("--fail-every", type=int, default=0)
     parser.add_argument("--grpc-port", type=int, default=0)
     parser.add_argument("--metrics-port", type=int, default=0)
     given = parser.parse_args()
@@ -346,6 +387,11 @@ def main() -> None:
         per_cell_ns=given.ns_per_cell,
         grpc_port=given.grpc_port,
         metrics_port=given.metrics_port,
+        law=given.law,
+        seed=given.seed,
+        stall_at_ns=round(given.stall_at_s * clock.NS_PER_S),
+        stall_for_ns=round(given.stall_for_s * clock.NS_PER_S),
+        fail_every=given.fail_every,
     )
     asyncio.run(serve(config))
 
