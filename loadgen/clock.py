@@ -17,6 +17,11 @@ def utc_ns() -> int:
     return time.time_ns()
 
 
+def thread_cpu_ns() -> int:
+    """Return the processor time that this thread has used."""
+    return time.thread_time_ns()
+
+
 async def sleep_ns(duration_ns: int) -> None:
     """Wait on the event loop for at least `duration_ns` nanoseconds."""
     await asyncio.sleep(max(0, duration_ns) / NS_PER_S)

@@ -14,7 +14,7 @@ import pytest
 from loadgen import finish, points, rundir
 from loadgen.errors import FleetError, PlanError, TargetError
 from loadgen.kserve import InputEvent, ModelMetadata, Tensor
-from loadgen.plan import ByTime, ClosedLoop, Endpoint, PerfJson, Plan
+from loadgen.plan import ByTime, ClosedLoop, Endpoint, OpenLoop, PerfJson, Plan
 from loadgen.progress import Quiet
 from loadgen.run import Job, run
 from loadgen.rundir import RunDirectory
@@ -60,7 +60,8 @@ def plan_for(stub: RunningStub, *concurrencies: int, **changes: Any) -> Plan:
     """Return a short plan against a stub."""
     facts: dict[str, Any] = {"stopping": ByTime(250, 50), "metrics_interval_ms": 50, "ready_timeout_s": 5.0}
     endpoint = changes.pop("endpoint", Endpoint(stub.grpc, "traccc-gpu", metrics_url=stub.metrics_url))
-    return Plan(endpoint, PerfJson(("tiny.json",)), tuple(map(ClosedLoop, concurrencies)), **(facts | changes))
+    loads = changes.pop("loads", tuple(map(ClosedLoop, concurrencies)))
+    return Plan(endpoint, PerfJson(("tiny.json",)), loads, **(facts | changes))
 
 
 def carry_out(
@@ -252,6 +253,22 @@ def test_an_answer_that_never_comes_is_a_timeout(tmp_path: Path) -> None:
     timeouts = rows.filter(pl.col("outcome") == "timeout")
     assert timeouts.height > 0
     assert ((timeouts["done_ns"] - timeouts["sent_ns"]) >= 150_000_000).all()
+
+
+def test_a_stall_is_seen_by_every_request_that_was_due_in_it(tmp_path: Path) -> None:
+    """At 100 a second, a stall of 0.3 s delays some thirty requests, each by what was left of it: none unseen."""
+    config = StubConfig(
+        instances=1, base_ns=2_000_000, per_cell_ns=0, stall_at_ns=600_000_000, stall_for_ns=300_000_000
+    )
+    load = OpenLoop(100.0)
+    directory, _ = carry_out(config, tmp_path, loads=(load,), stopping=ByTime(1500, 0))
+    rows = pl.read_parquet(directory.records / "*.parquet").filter(pl.col("point") == 1)
+    response_ms = (rows["done_ns"] - rows["due_ns"]) / 1e6
+    assert 22 <= (response_ms > 50).sum() <= 45
+    assert response_ms.max() == pytest.approx(300, abs=80)
+    assert (rows["outcome"] == "ok").all()
+    gaps_ms = rows.sort("due_ns")["due_ns"].diff().drop_nulls() / 1e6
+    assert gaps_ms.is_between(9.99, 10.01).all()
 
 
 def test_counters_that_trail_the_answers_are_awaited(tmp_path: Path) -> None:

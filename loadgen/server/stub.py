@@ -39,8 +39,8 @@ class StubConfig:
     """How the stub behaves; every k-th request (counted from 1) fails or hangs where `fail_every` etc. say so.
 
     Service times of mean `service_ns` are `constant`, `exponential`, or `bimodal` (nine in ten a third of the mean,
-    the tenth the rest), drawn from `seed`. What is served `stall_at_ns` after the first request takes `stall_for_ns`
-    longer.
+    the tenth the rest), drawn from `seed`. Nothing is served from `stall_at_ns` after the first request on, for
+    `stall_for_ns`.
     """
 
     model: str = MODEL
@@ -131,11 +131,14 @@ class RunningStub:
         self._count(arrived_ns, started_ns, clock.now_ns())
 
     def end_ns(self, started_ns: int, cells: int) -> int:
-        """Return when a request ends that an instance takes now; a stall in its way makes it so much longer."""
+        """Return when a request ends that an instance takes now; a stall in its way delays it."""
         end_ns = started_ns + self.draw_ns(cells)
         config = self.config
         stall_ns = self.first_ns + config.stall_at_ns
-        return end_ns + config.stall_for_ns if config.stall_for_ns and started_ns <= stall_ns < end_ns else end_ns
+        over_ns = stall_ns + config.stall_for_ns
+        if stall_ns <= started_ns < over_ns:
+            return end_ns + over_ns - started_ns
+        return end_ns + config.stall_for_ns if started_ns < stall_ns < end_ns else end_ns
 
     async def _take_instance(self) -> None:
         if self.in_service < self.config.instances:
