@@ -31,7 +31,7 @@ MEAN_PREFIX = "mean of "
 LETTERS_A_PIXEL = 1 / 5.6
 MOST_TICKS = 16
 LEAST_GAP = 0.04
-HOLLOW_NOTE = "Hollow: the verdict on this point is an objection."
+HOLLOW_NOTE = "Hollow: there is an objection to this point."
 
 
 def throughput(points: pl.DataFrame) -> Chart | None:
@@ -111,9 +111,7 @@ def stages(points: pl.DataFrame) -> Chart | None:
             tooltip=tooltip,
         )
     )
-    title = heading(
-        "Where the time goes: server stages", points, note="Pale: the verdict on this point is an objection."
-    )
+    title = heading("Where the time goes: server stages", points, note="Pale: there is an objection to this point.")
     return layered(chart).properties(title=title)
 
 
@@ -191,7 +189,7 @@ def _level(frame: pl.DataFrame, by: Axis) -> alt.X:
     levels = frame["level"].to_list()
     low, high = min(levels), max(levels)
     shown = ticks(levels)
-    ticked = alt.Axis(values=shown, format="~g", labelOverlap=True)
+    ticked = alt.Axis(values=shown, format=",.4~r", labelOverlap=True)
     crowded = any(right - left < LEAST_GAP * (high - low) for left, right in pairwise(shown))
     if crowded:
         scale = alt.Scale(type="log", base=2, domain=[low / 1.15, high * 1.15], nice=False)

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from analysis import readable
 from analysis.figures import Tables, specifications, tables
-from analysis.levels import SURE, axis, level_text, levelled
+from analysis.levels import USABLE, axis, level_text, levelled
 from analysis.runs import Run, open_run
 from analysis.summary import sentences, started_utc, warning_text
 from loadgen import atomic
@@ -39,7 +39,6 @@ class Table:
     columns: list[Column]
     rows: list[list[str]]
     notes: Sequence[str] = ()
-    remark: str = ""
 
 
 def write_report(run_path: Path, out: Path) -> Path:
@@ -57,6 +56,7 @@ def page(run: Run) -> str:
     loader = jinja2.PackageLoader("analysis", ".")
     engine = jinja2.Environment(autoescape=True, loader=loader, trim_blocks=True, lstrip_blocks=True)
     specs = specifications(of)
+    engine.globals["usable"] = USABLE
     return engine.get_template("report.html.j2").render(
         name=run.manifest["name"],
         started=started_utc(run),
@@ -88,15 +88,14 @@ def point_table(of: Tables) -> Table:
     columns = {Column(axis(points).heading): levels}
     columns |= {Column(name): _counts(points[name.lower()]) for name in ("Completed", "Failed")}
     columns |= {
-        column: readable.column(values.to_list())
+        column: _figures(column, values)
         for column, values in (_rates(of) | _times(points, unit, unit_ns) | _shares(of)).items()
         if values.is_not_null().any()
     }
     columns[Column("Verdict", words=True)] = points["verdict"].to_list()
-    usual = points.filter(SURE)["reason"].mode().sort().to_list()
-    notes = ["" if reason in usual[:1] else reason for reason in points["reason"]]
-    remark = f"{'Other points' if any(notes) else 'All points'}: {usual[0]}." if usual else ""
-    return Table(list(columns), [list(row) for row in zip(*columns.values(), strict=True)], notes, remark)
+    plain = zip(points["verdict"], points["reason"], strict=True)
+    notes = ["" if verdict == "converged" else reason for verdict, reason in plain]
+    return Table(list(columns), [list(row) for row in zip(*columns.values(), strict=True)], notes)
 
 
 def gpu_table(of: Tables) -> Table:
@@ -174,13 +173,34 @@ def _counts(values: pl.Series) -> list[str]:
 
 
 def _rates(of: Tables) -> dict[Column, pl.Series]:
-    return {Column("Throughput", "events/s"): of.points["throughput_per_s"]}
+    half = _relative(of.points, "throughput_{}per_s")
+    return {Column("Throughput", "events/s"): of.points["throughput_per_s"], Column("± X", "%"): half}
 
 
 def _times(points: pl.DataFrame, unit: str, unit_ns: int) -> dict[Column, pl.Series]:
-    columns = {name: f"service_{name.lower()}_ns" for name in ("Mean", "p50", "p90", "p95", "p99")}
-    columns |= {"Queue": "server_queue_ns", "Infer": "server_compute_infer_ns"}
-    return {Column(name, unit): points[column] / unit_ns for name, column in columns.items()}
+    columns = {name: points[f"service_{name.lower()}_ns"] / unit_ns for name in ("p50", "p99")}
+    service = {Column(name, unit): values for name, values in columns.items()}
+    stages = {"Queue": "server_queue_ns", "Infer": "server_compute_infer_ns"}
+    return {
+        **service,
+        Column("± p99", "%"): _relative(points, "service_p99_{}ns"),
+        **{Column(name, unit): points[column] / unit_ns for name, column in stages.items()},
+    }
+
+
+def _figures(column: Column, values: pl.Series) -> list[str]:
+    if not column.name.startswith("±"):
+        return readable.column(values.to_list())
+    return [readable.MISSING if value is None else f"{value:.1f}" for value in values]
+
+
+def _relative(points: pl.DataFrame, form: str) -> pl.Series:
+    """Return the larger side of the 95 % intervals of a column, in percent of its values."""
+    value, low, high = (pl.col(form.format(limit)) for limit in ("", "low_", "high_"))
+    larger = pl.when(low.is_not_null() & high.is_not_null() & (value > 0)).then(
+        pl.max_horizontal(high - value, value - low)
+    )
+    return points.select(of=(100 * larger / value).round(1))["of"]
 
 
 def _shares(of: Tables) -> dict[Column, pl.Series]:

@@ -97,7 +97,7 @@ def wide_words(found: Estimates, asked: ByPrecision) -> list[str]:
     if found.throughput_per_s.relative > asked.throughput:
         factor = (found.throughput_per_s.relative / asked.throughput) ** 2
         have = f"throughput is known to +-{found.throughput_per_s.relative:.1%}"
-        words.append(f"{have}: about {window_s * (factor - 1):.0f} s more for +-{asked.throughput:.2%}")
+        words.append(f"{have}: about {window_s * (factor - 1):.0f} s more for +-{100 * asked.throughput:g}%")
     for percent, target in ((50.0, asked.p50), (99.0, asked.p99)):
         one = found.percentiles_ns[percent]
         if one.relative > target:
