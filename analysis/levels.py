@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from loadgen.points import USABLE
+from loadgen.verdict import USABLE
 
 __all__ = ["SURE", "USABLE", "Axis", "axis", "level_text", "levelled"]
 

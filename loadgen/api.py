@@ -38,7 +38,7 @@ from loadgen.plan import (
     concurrency_levels,
     rate_levels,
 )
-from loadgen.points import load_words
+from loadgen.pointlog import load_words
 from loadgen.progress import Observer, Quiet, headline
 from loadgen.run import Job, points_of, run
 from loadgen.rundir import RunDirectory

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from loadgen import atomic, environment, journal, points, seal, steady
+from loadgen import atomic, environment, journal, pointlog, points, seal, steady
 from loadgen.errors import LoadgenError, PlanError
 from loadgen.estimate import REQUESTS_MIN
 from loadgen.records import Outcome, Rows
@@ -45,8 +45,8 @@ def finish(run: RunDirectory, log: EventLog, ended: str, reason: str) -> Manifes
 def measured_points(run: RunDirectory) -> pl.DataFrame:
     """Measure every point of the log from its rows in the journal."""
     events = read_log(run.log)
-    target = points.target_of(events)
-    logs = points.point_logs(events)
+    target = pointlog.target_of(events)
+    logs = pointlog.point_logs(events)
     return points.table(points.point_row(log, journal.read_point(run.journal, log.point), target) for log in logs)
 
 

@@ -17,7 +17,8 @@ from loadgen.fleet import WorkerHandle
 from loadgen.kserve import Statistics
 from loadgen.measure import Window
 from loadgen.plan import ByCount, ByPrecision, ByTime, ClosedLoop, ConcurrencySteps, Load, Plan, Stopping
-from loadgen.points import Client, PointLog, Row, Target
+from loadgen.pointlog import Client, PointLog, Target, load_words
+from loadgen.points import Row
 from loadgen.progress import Observer
 from loadgen.records import Outcome
 from loadgen.rundir import EventLog, RunDirectory
@@ -90,7 +91,7 @@ async def measure_point(bench: Bench, point: Point) -> Row | None:
     """
     plan = bench.plan
     started = await _settled_statistics(bench)
-    bench.observer.point_started(points.load_words(point.load))
+    bench.observer.point_started(load_words(point.load))
     bench.progress, bench.reports = None, []
     begun_ns = clock.now_ns()
     asked = asked_of(plan.stopping, point.load)

@@ -18,7 +18,7 @@ from loadgen.errors import LoadgenError, PlanError, TargetError
 from loadgen.kserve import ModelMetadata
 from loadgen.plan import Generated, Load, Plan, Replay
 from loadgen.point import Bench, Point, measure_point, read_statistics
-from loadgen.points import Row, Target
+from loadgen.pointlog import Target
 from loadgen.prepare import Source, index_json, prepare
 from loadgen.progress import Observer
 from loadgen.rundir import EventLog, RunDirectory, Sample
@@ -135,7 +135,7 @@ async def _probe(bench: Bench) -> None:
 
 
 async def _points(bench: Bench) -> None:
-    rows: list[Row] = []
+    rows: list[points.Row] = []
     for point in points_of(bench.plan, bench.directory):
         row = await measure_point(bench, point)
         if row is not None:

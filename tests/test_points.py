@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loadgen import points, steady
+from loadgen import pointlog, points, steady
 from loadgen.kserve import Statistics
 from loadgen.measure import Window
 from loadgen.plan import ClosedLoop, OpenLoop
-from loadgen.points import Client, PointLog, Target
+from loadgen.pointlog import Client, PointLog, Target
 from loadgen.records import ROW, Outcome, Rows
 
 TARGET = Target("traccc-gpu", "triton 2.51.0", "replay of 3 cells files", simulated=False, instances=2)
@@ -196,8 +196,8 @@ def test_the_log_gives_the_same_points() -> None:
         | {"in_flight_ns": 12},
         {"event": "point_started", "at_ns": 1, "point": 2, "statistics": None, **started},
     ]
-    assert points.point_logs(events) == [log]
-    assert points.target_of(events) == TARGET
+    assert pointlog.point_logs(events) == [log]
+    assert pointlog.target_of(events) == TARGET
 
 
 def test_the_table_is_typed_even_when_all_is_missing() -> None:
