@@ -73,7 +73,7 @@ def test_sweep_writes_everything_it_promises(stub: RunningStub, tmp_path: Path) 
     for name in ("points.csv", "points.parquet", "samples.parquet", "report.html", "manifest.json", "records"):
         assert (run / name).exists()
     assert str(run / "report.html") in done.stdout
-    assert done.stdout.count("too_few: ") == 2
+    assert [line.split()[0] for line in done.stdout.splitlines() if line[:11].strip().isdigit()] == ["1", "3"]
     assert "\x1b" not in done.stdout
     assert "synthetic ODD, mu 0.05" in done.stdout
     assert (run / "points.csv").read_text().startswith("Concurrency,Inferences/Second,Client Send,")
@@ -86,7 +86,7 @@ def test_json_is_one_object_a_point_and_nothing_else(stub: RunningStub, tmp_path
     point = json.loads(line)
     assert point["concurrency"] == 2
     assert point["throughput_per_s"] > 0
-    assert point["verdict"] in {"imprecise", "too_few"}
+    assert point["verdict"] not in {"failing", "server_disagrees", "records_disagree"}
 
 
 def test_quiet_is_quiet(stub: RunningStub, tmp_path: Path) -> None:
@@ -315,7 +315,7 @@ def test_a_runs_own_plan_runs_again(stub: RunningStub, tmp_path: Path) -> None:
     [
         (["--fail-if", "p99 > 1us"], 6, "concurrency 1: p99 > 1us: p99 is"),
         (["--fail-if", "error_rate > 0.5"], 0, ""),
-        (["--strict"], 5, "too_few"),
+        (["--strict"], 5, "concurrency 1: "),
         (["--fail-if", "p98x > 1"], 2, "p98x is no known quantity"),
         (["--request-count", "5"], 2, "give one of them"),
         (["--request-rate-range", "0:5"], 2, "--request-rate-range 0:5: write START"),
