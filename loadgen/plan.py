@@ -182,7 +182,6 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     repeats: Positive = 1
     point_order: Literal["sequential", "shuffle", "interleave"] = "sequential"
     percents: tuple[Percent, ...] = ()
-    slo: str = ""
     spin_us: NotNegative = 1200
     deadline_ms: Positive = 300_000
     metrics_interval_ms: Positive = 1000
