@@ -61,6 +61,10 @@ class Run:
         """
         return _read_parquet(self.path / "samples.parquet")
 
+    def answer(self) -> dict[str, Any] | None:
+        """Return the answer of a search (`loadgen.search.Answer`); None if the run was none, or did not end."""
+        return next(iter(self.events("search_answer")), None)
+
     def events(self, name: str) -> list[dict[str, Any]]:
         """Return the events of the log that have this name."""
         return [event for event in self.log if event.get("event") == name]

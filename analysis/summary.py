@@ -30,6 +30,7 @@ def sentences(run: Run, of: Tables) -> list[Sentence]:
     return [
         *_simulated(of.points),
         _subject(run, of.points),
+        *_answer(run),
         *_best(of.points),
         *_failures(run, of.points),
         *_verdicts(of.points),
@@ -72,6 +73,27 @@ def _subject(run: Run, points: pl.DataFrame) -> Sentence:
         f"{counted(points.height, 'point')} at {axis(points).noun} {span}, {window_s} s in the first, "
         f"from {run.environment.get('host') or 'an unnamed host'} on {started_utc(run)}."
     )
+
+
+def _answer(run: Run) -> list[Sentence]:
+    asked = run.plan.get("search")
+    if not asked:
+        return []
+    answer = run.answer()
+    if answer is None:
+        return [
+            Sentence(f"The search for the highest {asked['over']} that keeps {asked['slo']} did not end.", "warning")
+        ]
+    unit = " events/s" if answer["over"] == "rate" else " requests in flight"
+    known = [f"best estimate {number(answer['estimate'])}{unit}"] if answer["estimate"] is not None else []
+    known += [f"it fails at {number(answer['fails_at'])}{unit}"] if answer["fails_at"] is not None else []
+    tail = f"; {', '.join(known)}" if known else ""
+    if answer["value"] is None or not answer["certified"]:
+        return [
+            Sentence(f"No {answer['over']} was shown to keep {answer['slo']}: {answer['reason']}{tail}.", "warning")
+        ]
+    text = f"Up to {number(answer['value'])}{unit} keep {answer['slo']}: {answer['reason']}{tail}."
+    return [Sentence(text, "good")]
 
 
 def _best(points: pl.DataFrame) -> list[Sentence]:

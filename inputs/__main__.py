@@ -21,7 +21,8 @@ from loadgen import atomic, prepare
 from loadgen.entry import enter
 from loadgen.errors import PlanError
 from loadgen.kserve import ModelMetadata
-from loadgen.plan import Cells, Endpoint, PerfJson, Plan, Synthetic, range_option
+from loadgen.plan import Cells, Endpoint, PerfJson, Plan, Synthetic
+from loadgen.ranges import range_option
 
 Item = TypeVar("Item")
 

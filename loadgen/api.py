@@ -32,20 +32,21 @@ from loadgen.plan import (
     PerfJson,
     Plan,
     Prepared,
+    Search,
     Stopping,
     Synthetic,
     checked,
-    concurrency_levels,
-    rate_levels,
 )
 from loadgen.pointlog import load_words
 from loadgen.progress import Observer, Quiet, headline
+from loadgen.ranges import concurrency_levels, rate_levels
 from loadgen.run import Job, points_of, run
 from loadgen.rundir import RunDirectory
 from loadgen.steady import LOOK_GROWTH, STEADY
 from loadgen.thresholds import ALIAS, Threshold, figure
 
 METRICS_PORT = 8002
+EXPECTED_PROBES = {"rate": "14 of them, seven to twelve minutes with short ones", "concurrency": "4 to 10 of them"}
 CELLS_OPTIONS = {
     "overlay": "--overlay",
     "merge_duplicates": "--merge-duplicates",
@@ -102,6 +103,8 @@ def plan_of(  # noqa: PLR0913 - each is one option of the command line
     repeats: int = 1,
     point_order: Literal["sequential", "shuffle", "interleave"] = "sequential",
     percents: Sequence[float] = (),
+    slo: str = "",
+    search: Search | None = None,
     spin_us: int = 1200,
     deadline_ms: int = 300_000,
     metrics_url: str | None = "",
@@ -121,6 +124,7 @@ def plan_of(  # noqa: PLR0913 - each is one option of the command line
     or one of `loadgen.plan`'s input types. `concurrency` and `rate` (requests a second, an open loop) are a number,
     a list, or `start:end:step`, concurrency 1 if nothing is given; `loads` are further ones. A point is measured
     until it is precise enough (`stopping`, `ByPrecision()` if not given), or for `window_ms` after `warmup_ms`.
+    `slo` (`p99 < 500ms`) gives every point its goodput; a `search` finds its loads itself.
     `order` and `weights` are of the requests (of the streams, for a model that keeps state), as in `corpus.passes`;
     `metrics_url` "" means port 8002 of the same host, None that no page is polled.
 
@@ -131,12 +135,14 @@ def plan_of(  # noqa: PLR0913 - each is one option of the command line
     plan = Plan(
         endpoint=endpoint,
         inputs=input_of(input_data),
-        loads=(*loads, *loads_of(concurrency, rate, arrivals, cv, max_in_flight, otherwise=not loads)),
+        loads=(*loads, *loads_of(concurrency, rate, arrivals, cv, max_in_flight, otherwise=not (loads or search))),
         stopping=stopping or (ByPrecision() if window_ms is None else ByTime(window_ms, warmup_ms)),
         name=name or model,
         repeats=repeats,
         point_order=point_order,
         percents=tuple(map(float, percents)),
+        slo=slo,
+        search=search,
         spin_us=spin_us,
         deadline_ms=deadline_ms,
         metrics_interval_ms=metrics_interval_ms,
@@ -184,6 +190,11 @@ def dry_run(plan: Plan) -> Iterator[str]:
     planned = points_of(plan)
     yield f"target: {plan.endpoint.model} at {plan.endpoint.grpc}"
     yield f"inputs: {source.description}"
+    if plan.search is not None:
+        yield f"search: the highest {plan.search.over} that keeps {plan.search.slo}"
+        lengths = f"{plan.search.probe_s:g} to {plan.search.max_probe_s:g} s"
+        yield f"probes of {lengths}, about {EXPECTED_PROBES[plan.search.over]}"
+        return
     for point in planned:
         again = f", repeat {point.repeat}" if plan.repeats > 1 else ""
         yield f"{point.number:>4}  {load_words(point.load)}{again}"
@@ -200,6 +211,14 @@ def _point_seconds(stopping: Stopping) -> tuple[float, float]:
             return min(max_s, min_s * LOOK_GROWTH), max_s
         case ByCount(max_s=max_s):
             return 0.0, max_s
+
+
+def unanswered(run: Run) -> list[str]:
+    """Return why a search has no certified answer, in a line; nothing if it has."""
+    answer = run.answer()
+    if answer is None:
+        return ["the search did not end"]
+    return [] if answer["certified"] else [f"not certified: {answer['reason']}"]
 
 
 def faults(run: Run, limits: Sequence[Threshold]) -> tuple[list[str], list[str]]:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -16,6 +16,73 @@ from rich.console import Console
 from loadgen import atomic
 from loadgen.entry import enter
 from loadgen.errors import PlanError
+from loadgen.options import (
+    Batch,
+    Burstiness,
+    Cache,
+    CollectMetrics,
+    ConcurrencyRange,
+    Csv,
+    DeadlineMs,
+    Distribution,
+    DryRun,
+    EachInput,
+    EncoderName,
+    EventRange,
+    Events,
+    FailIf,
+    InputPaths,
+    Instances,
+    JsonFlag,
+    MaxConcurrency,
+    MaxInFlight,
+    MaxProbeS,
+    MaxTime,
+    MergeDuplicates,
+    MetricsIntervalMs,
+    MetricsUrl,
+    MinTime,
+    Model,
+    ModuleMap,
+    Mu,
+    Name,
+    Objective,
+    OrderName,
+    Output,
+    Over,
+    Overlay,
+    Percentile,
+    PointOrder,
+    Poisson,
+    Precision,
+    ProbeS,
+    ProfileOption,
+    QuietFlag,
+    RateRange,
+    ReadyTimeoutS,
+    Repeats,
+    RequestCount,
+    RequestIntervals,
+    Saturation,
+    SearchDistribution,
+    Seed,
+    SequenceLength,
+    Shape,
+    SignatureName,
+    Slo,
+    Speed,
+    SpinUs,
+    StepsOption,
+    Strict,
+    StringData,
+    StringLength,
+    Stub,
+    Url,
+    Version,
+    WarmupMs,
+    Weights,
+    WindowMs,
+)
 from loadgen.plan import (
     MAX_IN_FLIGHT,
     ByCount,
@@ -23,21 +90,25 @@ from loadgen.plan import (
     ByTime,
     ConcurrencySteps,
     Generated,
+    InputData,
     Load,
     Plan,
     Profile,
     Replay,
+    Search,
     Stopping,
     Synthetic,
+    read_plan,
+)
+from loadgen.progress import JsonLines, LiveTable, Observer, PlainLines, Quiet
+from loadgen.ranges import (
     input_option,
     profile_option,
     range_option,
-    read_plan,
     shape_option,
     steps_option,
     weights_option,
 )
-from loadgen.progress import JsonLines, LiveTable, Observer, PlainLines, Quiet
 
 NOT_STEADY, CROSSED, INTERRUPTED = 5, 6, 130
 EXIT_CODES = """Exit codes: 0 done; 1 a bug of ours; 2 a wrong option, plan or input; 3 the server is absent, not
@@ -50,214 +121,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Model = Annotated[str, typer.Option("-m", "--model", help="Name of the model.")]
-Version = Annotated[str, typer.Option("-x", "--model-version", help="Version of the model; the latest if not given.")]
-Url = Annotated[str, typer.Option("-u", "--url", help="HOST:PORT of the server's gRPC service.")]
-InputPaths = Annotated[
-    list[str],
-    typer.Option(
-        "--input-data",
-        help="perf_analyzer JSON, a folder of raw files, cells CSVs (files, folders, patterns), a prepared .corpus, "
-        "synthetic, zero or random.",
-    ),
-]
-EachInput = Annotated[
-    list[str] | None,
-    typer.Option("--input", metavar="NAME=zero|random", help="Values of one input, apart from the rest; repeatable."),
-]
-StringLength = Annotated[int, typer.Option("--string-length", min=0, help="Characters of a random string.")]
-StringData = Annotated[str | None, typer.Option("--string-data", help="The string to send, for zero and random.")]
-EncoderName = Annotated[
-    str,
-    typer.Option(
-        "--encoder", metavar="NAME", help="What makes tensors of cells: odd, itk, tml, raw, or your MODULE:FUNCTION."
-    ),
-]
-ModuleMap = Annotated[
-    list[str] | None,
-    typer.Option("--module-map", metavar="FILE", help="Map from id to module index, for raw; repeatable, in turn."),
-]
-EventRange = Annotated[
-    str, typer.Option("--event-range", metavar="FIRST:LAST", help="Take only these events of the cells files.")
-]
-Poisson = Annotated[
-    bool, typer.Option("--poisson", help="Vary the interactions of synthetic events as bunch crossings do.")
-]
-Weights = Annotated[
-    str, typer.Option("--weights", metavar="W0,W1,...", help="How often each request is drawn; with --order random.")
-]
-SequenceLength = Annotated[
-    int, typer.Option("--sequence-length", min=0, help="Steps of a sequence; as many as its stream has if 0.")
-]
-Cache = Annotated[bool, typer.Option(help="Keep encoded inputs for the next run, and use what is kept.")]
-Shape = Annotated[
-    list[str] | None,
-    typer.Option("--shape", metavar="NAME:D1,D2", help="Dimensions for zero, random; repeatable."),
-]
-Overlay = Annotated[int, typer.Option("--overlay", min=1, help="Lay so many events of cells over each other.")]
-MergeDuplicates = Annotated[bool, typer.Option("--merge-duplicates", help="Sum cells that a file names twice.")]
-Batch = Annotated[int, typer.Option("-b", "--batch-size", min=1, help="Events a request, for models that batch.")]
-OrderName = Annotated[
-    Literal["shuffle", "sequential", "random"],
-    typer.Option("--order", help="Order of the requests: shuffle (each once a pass), sequential or random."),
-]
-Mu = Annotated[float, typer.Option("--mu", min=0.001, help="Pile-up of synthetic events.")]
-Events = Annotated[int, typer.Option("--events", min=1, help="How many synthetic events.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of synthetic events and of the order of requests.")]
-LOADS, STOPPING, JUDGING = "Loads", "How long to measure", "What to make of it"
-ConcurrencyRange = Annotated[
-    str | None,
-    typer.Option(
-        "--concurrency-range",
-        metavar="START[:END[:STEP]]",
-        help="Closed loops: requests in flight, a point a level.",
-        rich_help_panel=LOADS,
-    ),
-]
-RateRange = Annotated[
-    str | None,
-    typer.Option(
-        "--request-rate-range",
-        metavar="START[:END[:STEP]]",
-        help="Open loops: requests a second, a point a rate.",
-        rich_help_panel=LOADS,
-    ),
-]
-Distribution = Annotated[
-    Literal["constant", "poisson", "gamma"],
-    typer.Option("--request-distribution", help="Gaps between requests of an open loop.", rich_help_panel=LOADS),
-]
-Burstiness = Annotated[
-    float,
-    typer.Option(
-        "--cv", min=0.01, help="Coefficient of variation of gamma gaps: bursts above 1.", rich_help_panel=LOADS
-    ),
-]
-MaxInFlight = Annotated[
-    int,
-    typer.Option(
-        "--max-in-flight",
-        min=1,
-        help="What an open loop would send beyond it is recorded as unsent.",
-        rich_help_panel=LOADS,
-    ),
-]
-ProfileOption = Annotated[
-    str,
-    typer.Option(
-        "--profile",
-        metavar="RATE:S,...",
-        help="Rates in turn, over again; FROM-TO ramps: 10:30,10-50:60.",
-        rich_help_panel=LOADS,
-    ),
-]
-StepsOption = Annotated[
-    str,
-    typer.Option(
-        "--concurrency-steps",
-        metavar="N:S,...",
-        help="Concurrencies in turn, over again: 2:10,8:10.",
-        rich_help_panel=LOADS,
-    ),
-]
-RequestIntervals = Annotated[
-    str,
-    typer.Option(
-        "--request-intervals",
-        metavar="FILE|RUN",
-        help="Replay gaps in microseconds, or a run's arrivals.",
-        rich_help_panel=LOADS,
-    ),
-]
-Speed = Annotated[float, typer.Option("--speed", min=0.001, help="How fast to replay.", rich_help_panel=LOADS)]
-SpinUs = Annotated[
-    int,
-    typer.Option(
-        "--spin-us",
-        min=0,
-        help="Busy waiting before a due time; 0 spares a core and costs a millisecond.",
-        rich_help_panel=LOADS,
-    ),
-]
-WindowMs = Annotated[
-    int | None,
-    typer.Option(
-        "-p",
-        "--measurement-interval",
-        min=1,
-        metavar="MS",
-        help="Measure each point for so long, not until it is precise.",
-        rich_help_panel=STOPPING,
-    ),
-]
-WarmupMs = Annotated[
-    int, typer.Option("--warmup-ms", min=0, help="Load before the window, with -p.", rich_help_panel=STOPPING)
-]
-RequestCount = Annotated[
-    int | None,
-    typer.Option(
-        "--request-count", min=1, help="Measure each point over so many requests.", rich_help_panel=STOPPING
-    ),
-]
-Precision = Annotated[
-    float, typer.Option(min=0.001, help="Relative 95 % interval asked of the throughput.", rich_help_panel=STOPPING)
-]
-MinTime = Annotated[
-    float, typer.Option("--min-time", min=0.1, metavar="S", help="First look at a point.", rich_help_panel=STOPPING)
-]
-MaxTime = Annotated[
-    float, typer.Option("--max-time", min=0.1, metavar="S", help="Last look at a point.", rich_help_panel=STOPPING)
-]
-Repeats = Annotated[int, typer.Option(min=1, help="Measure every point so often.", rich_help_panel=STOPPING)]
-PointOrder = Annotated[
-    Literal["sequential", "shuffle", "interleave"],
-    typer.Option(
-        "--point-order",
-        help="Order of the points; interleave turns every second pass round.",
-        rich_help_panel=STOPPING,
-    ),
-]
-Percentile = Annotated[
-    list[float] | None,
-    typer.Option(
-        "--percentile",
-        min=0.001,
-        max=99.999,
-        help="A percentile besides 50, 90, 95, 99, 99.9; repeatable.",
-        rich_help_panel=JUDGING,
-    ),
-]
-Strict = Annotated[
-    bool, typer.Option("--strict", help="Exit with 5 if a point is not steady.", rich_help_panel=JUDGING)
-]
-FailIf = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--fail-if",
-        metavar="'p99 > 500ms'",
-        help="Exit with 6 if a point crosses it; repeatable.",
-        rich_help_panel=JUDGING,
-    ),
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the points and how long they take; start nothing.")]
-DeadlineMs = Annotated[int, typer.Option("--deadline-ms", min=1, help="How long to wait for one answer.")]
-CollectMetrics = Annotated[bool, typer.Option(help="Poll the server's metrics page.")]
-MetricsUrl = Annotated[
-    str, typer.Option("--metrics-url", help="The page; http://<host of -u>:8002/metrics if not given.")
-]
-MetricsIntervalMs = Annotated[
-    int, typer.Option("--metrics-interval", min=1, metavar="MS", help="Time between polls.")
-]
-ReadyTimeoutS = Annotated[float, typer.Option("--ready-timeout-s", min=0.1, help="How long to wait for the server.")]
-Output = Annotated[Path, typer.Option("-o", "--output", help="Folder below which the run directory is made.")]
-Name = Annotated[str, typer.Option("--name", help="Name of the run directory; the model's if not given.")]
-Csv = Annotated[str, typer.Option("-f", help="Also write the CSV (perf_analyzer's format) to this file.")]
-QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but warnings.")]
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print each point as a JSON object on stdout.")]
-Instances = Annotated[int, typer.Option("--instances", min=1, help="Instances of the stand-in model.")]
-SignatureName = Annotated[str, typer.Option("--signature", help="Tensors of the stand-in model: odd or itk.")]
-Stub = Annotated[bool, typer.Option("--stub", help="Serve the simulating stub even where Triton could run.")]
 
 
 @app.command()
@@ -303,6 +166,7 @@ def sweep(  # noqa: PLR0913, PLR0917 - each is one option
     repeats: Repeats = 1,
     point_order: PointOrder = "sequential",
     percentile: Percentile = None,
+    slo: Slo = "",
     strict: Strict = False,
     fail_if: FailIf = None,
     dry_run: DryRun = False,
@@ -331,23 +195,24 @@ def sweep(  # noqa: PLR0913, PLR0917 - each is one option
     if request_intervals:
         recorded = os.path.abspath(request_intervals)  # noqa: PTH100
         further.append(Replay(recorded, speed=speed, max_in_flight=max_in_flight))
-    maps = tuple(os.path.abspath(path) for path in module_map or [])  # noqa: PTH100 - links are left as they are
-    match input_data:
-        case ["synthetic"]:
-            inputs: Any = Synthetic(mu, events, seed, poisson, encoder, maps)
-        case ["zero" | "random" as kind]:
-            shapes, each = dict(map(shape_option, shape or [])), dict(map(input_option, input_ or []))
-            requests = 1 if {kind, *each.values()} == {"zero"} else events
-            inputs = Generated(kind, requests, shapes, seed, each, string_length, string_data)
-        case _:
-            inputs = api.input_of(
-                input_data,
-                overlay=overlay,
-                merge_duplicates=merge_duplicates,
-                numbers=range_option(event_range) if event_range else None,
-                encoder=encoder,
-                module_maps=maps,
-            )
+    inputs = _inputs(
+        input_data,
+        Made(
+            mu,
+            events,
+            seed,
+            poisson,
+            tuple(shape or ()),
+            tuple(input_ or ()),
+            string_length,
+            string_data,
+        ),
+        overlay=overlay,
+        merge_duplicates=merge_duplicates,
+        numbers=range_option(event_range) if event_range else None,
+        encoder=encoder,
+        module_maps=tuple(os.path.abspath(path) for path in module_map or []),  # noqa: PTH100 - links are left as they are
+    )
     plan, root = api.plan_of(
         model=model,
         input_data=inputs,
@@ -363,6 +228,7 @@ def sweep(  # noqa: PLR0913, PLR0917 - each is one option
         repeats=repeats,
         point_order=point_order,
         percents=percentile or (),
+        slo=slo,
         spin_us=spin_us,
         deadline_ms=deadline_ms,
         metrics_url=metrics_url if collect_metrics else None,
@@ -379,6 +245,65 @@ def sweep(  # noqa: PLR0913, PLR0917 - each is one option
     _carry_out(
         plan, root, Judging(strict, tuple(fail_if or ())), observer(quiet=quiet, json=json), csv, cache, dry_run
     )
+
+
+@app.command()
+def search(  # noqa: PLR0913, PLR0917 - each is one option
+    model: Model,
+    input_data: InputPaths,
+    slo: Objective,
+    over: Over = "rate",
+    url: Url = "localhost:8001",
+    model_version: Version = "",
+    mu: Mu = 200.0,
+    events: Events = 10,
+    seed: Seed = 0,
+    shape: Shape = None,
+    overlay: Overlay = 1,
+    event_range: EventRange = "",
+    batch: Batch = 1,
+    request_distribution: SearchDistribution = "poisson",
+    cv: Burstiness = 1.0,
+    saturation: Saturation = 16,
+    max_concurrency: MaxConcurrency = 64,
+    probe_s: ProbeS = 20.0,
+    max_probe_s: MaxProbeS = 600.0,
+    strict: Strict = False,
+    dry_run: DryRun = False,
+    deadline_ms: DeadlineMs = 300_000,
+    collect_metrics: CollectMetrics = True,
+    metrics_url: MetricsUrl = "",
+    metrics_interval: MetricsIntervalMs = 1000,
+    ready_timeout_s: ReadyTimeoutS = 10.0,
+    output: Output = Path("runs"),
+    name: Name = "",
+    quiet: QuietFlag = False,
+    json: JsonFlag = False,
+) -> None:
+    """Find the highest rate, or concurrency, that keeps an objective; --strict exits with 5 if none is certified.
+
+    Examples: search -m traccc-gpu --input-data events/ --slo 'p99 < 500ms' --over rate;
+    search -m traccc-gpu --input-data synthetic --slo 'service_p95 < 2s' --over concurrency
+    """
+    from loadgen import api  # noqa: PLC0415
+
+    cells = {"overlay": overlay, "numbers": range_option(event_range) if event_range else None}
+    plan, root = api.plan_of(
+        model=model,
+        input_data=_inputs(input_data, Made(mu, events, seed, shapes=tuple(shape or ())), **cells),
+        url=url,
+        version=model_version,
+        search=Search(slo, over, request_distribution, cv, saturation, max_concurrency, probe_s, max_probe_s),
+        deadline_ms=deadline_ms,
+        metrics_url=metrics_url if collect_metrics else None,
+        metrics_interval_ms=metrics_interval,
+        seed=seed,
+        batch=batch,
+        ready_timeout_s=ready_timeout_s,
+        name=name or f"{model}-search",
+        output=output,
+    )
+    _carry_out(plan, root, Judging(strict), observer(quiet=quiet, json=json), "", True, dry_run)  # noqa: FBT003
 
 
 @app.command("run")
@@ -495,6 +420,35 @@ def main() -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Made:
+    """Options of inputs that are made, not read."""
+
+    mu: float = 200.0
+    events: int = 10
+    seed: int = 0
+    poisson: bool = False
+    shapes: tuple[str, ...] = ()
+    each: tuple[str, ...] = ()
+    string_bytes: int = 128
+    string: str | None = None
+
+
+def _inputs(input_data: list[str], made: Made, **cells: Any) -> InputData:  # noqa: ANN401 - fields of Cells
+    """Return what `--input-data` names: synthetic, zero, random, or files."""
+    from loadgen import api  # noqa: PLC0415
+
+    if input_data == ["synthetic"]:
+        encoding = cells.get("encoder", ""), cells.get("module_maps", ())
+        return Synthetic(made.mu, made.events, made.seed, made.poisson, *encoding)
+    match input_data:
+        case ["zero" | "random" as kind]:
+            shapes, each = dict(map(shape_option, made.shapes)), dict(map(input_option, made.each))
+            requests = 1 if {kind, *each.values()} == {"zero"} else made.events
+            return Generated(kind, requests, shapes, made.seed, each, made.string_bytes, made.string)
+    return api.input_of(input_data, **cells)
+
+
+@dataclass(frozen=True, slots=True)
 class Judging:
     """What makes a run end with an exit code of its own."""
 
@@ -529,6 +483,8 @@ def _carry_out(  # noqa: PLR0913, PLR0917 - a plan, what to make of it, and wher
     if sealed.manifest["ended"] == "interrupted":
         raise typer.Exit(INTERRUPTED)
     unsteady, crossed = api.faults(sealed, limits)
+    if plan.search is not None:
+        unsteady = api.unanswered(sealed)
     for line in crossed + (unsteady if judging.strict else []):
         typer.echo(line, err=True)
     raise typer.Exit(CROSSED if crossed else NOT_STEADY if unsteady and judging.strict else 0)

@@ -121,6 +121,22 @@ def estimates(
     )
 
 
+def rate(done_ns: Integers, start_ns: int, end_ns: int) -> Estimate:
+    """Estimate how many of these events a second there are in [start, end); no interval for few of them."""
+    inside = done_ns[(done_ns >= start_ns) & (done_ns < end_ns)]
+    length_s = (end_ns - start_ns) / 1e9
+    if len(inside) < REQUESTS_MIN:
+        return Estimate(len(inside) / length_s)
+    counts = _batch_counts(inside, start_ns, end_ns, BATCHES_MAX)
+    return ratio(counts, np.full(BATCHES_MAX, length_s / BATCHES_MAX), floor=1 / length_s)
+
+
+def _batch_counts(at_ns: Integers, start_ns: int, end_ns: int, batches: int) -> Floats:
+    """Count events in each of so many equal parts of [start, end)."""
+    of_batch = np.minimum((at_ns - start_ns) * batches // (end_ns - start_ns), batches - 1)
+    return np.bincount(of_batch, minlength=batches).astype(float)
+
+
 def ratio(numerators: Floats, denominators: Floats, floor: float = 0.0) -> Estimate:
     """Estimate sum(numerators) / sum(denominators) over batches; the half width is at least `floor`."""
     count, total = len(numerators), float(denominators.sum())

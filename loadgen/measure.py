@@ -9,11 +9,14 @@ from itertools import pairwise
 
 import numpy as np
 
-from loadgen.estimate import PERCENTS, Estimate, Estimates, Integers, estimates, nearest_rank
+from loadgen.estimate import PERCENTS, Estimate, Estimates, Integers, estimates, nearest_rank, rate
 from loadgen.kserve import Statistics
 from loadgen.records import Outcome, Rows
 
 IN_FLIGHT_PARTS = 20
+
+Counts = tuple[int, ...]
+"""Requests in each part of a window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,28 @@ def durations(done_ns: Integers, each_ns: Integers, window: Window, percents: Se
     std_ns = float(each_ns.std(ddof=1)) if len(each_ns) > 1 else None
     found = estimates(done_ns, each_ns, window.start_ns, window.end_ns, percents)
     return Durations(std_ns, float(each_ns.min()), float(each_ns.max()), found)
+
+
+def goodput(rows: Rows, window: Window, since: str, limit_ns: int) -> Estimate:
+    """Estimate good requests a second that took no longer than the limit, from the column `since` to done."""
+    ended = ended_in(rows, window)
+    kept = ended[(ended["outcome"] == Outcome.OK) & (ended["done_ns"] - ended[since] <= limit_ns)]
+    return rate(kept["done_ns"], window.start_ns, window.end_ns)
+
+
+def beyond(rows: Rows, window: Window, since: str, limit_ns: int, parts: int) -> tuple[Counts, Counts]:
+    """Count what fell due in each part of the window, and what of it took longer than the limit or failed.
+
+    By when it was due, not when it ended: so nothing slow is missed at the window's end.
+    """
+    due = rows[(rows["due_ns"] >= window.start_ns) & (rows["due_ns"] < window.end_ns)]
+    over = due[(due["outcome"] != Outcome.OK) | (due["done_ns"] - due[since] > limit_ns)]
+    return _parts(due["due_ns"], window, parts), _parts(over["due_ns"], window, parts)
+
+
+def _parts(at_ns: Integers, window: Window, parts: int) -> Counts:
+    of_part = np.minimum((at_ns - window.start_ns) * parts // window.length_ns, parts - 1)
+    return tuple(np.bincount(of_part, minlength=parts).tolist())
 
 
 def ended_in(rows: Rows, window: Window) -> Rows:

@@ -1,11 +1,11 @@
 """What is asked for: one frozen, checked Plan, written beside every result so that it can be run again."""
 
-import math
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 
+from loadgen import slo
 from loadgen.errors import PlanError
 
 Positive = Annotated[int, msgspec.Meta(gt=0)]
@@ -112,6 +112,23 @@ class ByPrecision(msgspec.Struct, frozen=True, tag_field="kind", tag="precision"
 Stopping = ByTime | ByCount | ByPrecision
 
 
+class Search(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Look for the highest load that keeps an objective (`loadgen.slo`), in place of given loads.
+
+    Probes over rates send `arrivals`, and first find the capacity with `saturation` requests in flight; over
+    concurrencies they go up to `max_concurrency`. A probe lasts `probe_s` or longer, never above `max_probe_s`.
+    """
+
+    slo: str
+    over: Literal["rate", "concurrency"] = "rate"
+    arrivals: Arrivals = "poisson"
+    cv: PositiveFloat = 1.0
+    saturation: Positive = 16
+    max_concurrency: Positive = 64
+    probe_s: PositiveFloat = 20.0
+    max_probe_s: PositiveFloat = 600.0
+
+
 class PerfJson(msgspec.Struct, frozen=True, tag_field="kind", tag="perf_json"):
     """Requests read from perf_analyzer's `--input-data`: JSON files, or folders with a raw file an input."""
 
@@ -172,12 +189,17 @@ InputData = PerfJson | Cells | Synthetic | Generated | Prepared
 
 
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One run: a target, its inputs, and the points to measure one after the other."""
+    """One run: a target, its inputs, and the points to measure one after the other.
+
+    `slo` is an objective of which every point says how many requests a second kept it.
+    """
 
     endpoint: Endpoint
     inputs: InputData
-    loads: tuple[Load, ...]
+    loads: tuple[Load, ...] = ()
     stopping: Stopping = ByTime()
+    search: Search | None = None
+    slo: str = ""
     name: str = "sweep"
     repeats: Positive = 1
     point_order: Literal["sequential", "shuffle", "interleave"] = "sequential"
@@ -241,13 +263,37 @@ def checked(plan: Plan) -> Plan:
     Raises:
         PlanError: a field is of the wrong type or out of range; there is no load.
     """
-    if not plan.loads:
+    if not plan.loads and plan.search is None:
         raise PlanError("the plan has no load: give at least one concurrency or rate")
+    if plan.loads and plan.search is not None:
+        raise PlanError("the plan has loads and a search: a search finds its loads itself, leave them out")
     for load in plan.loads:
         _check_load(load)
+    _check_objectives(plan)
     if plan.weights and (plan.order != "random" or not sum(plan.weights) > 0):
         raise PlanError("weights: need order random, and one of them above zero")
     return from_json(msgspec.json.encode(plan), "the plan")
+
+
+def _check_objectives(plan: Plan) -> None:
+    if plan.slo:
+        objective = slo.parse(plan.slo)
+        for load in plan.loads:
+            if isinstance(load, ClosedLoop | ConcurrencySteps):
+                slo.refuse_response_of_closed_loop(objective, f"concurrency {load_level(load)}")
+    if plan.search is not None:
+        objective = slo.parse(plan.search.slo)
+        if plan.search.over == "concurrency":
+            slo.refuse_response_of_closed_loop(objective, "a search over concurrency")
+        if plan.search.probe_s > plan.search.max_probe_s:
+            raise PlanError(f"probe_s {plan.search.probe_s:g}: is above max_probe_s {plan.search.max_probe_s:g}")
+
+
+def load_level(load: ClosedLoop | ConcurrencySteps) -> str:
+    """Return the concurrency of a closed loop in a word: `4`, `2,8`."""
+    if isinstance(load, ClosedLoop):
+        return str(load.concurrency)
+    return ",".join(str(level) for level, _ in load.levels)
 
 
 def _check_load(load: Load) -> None:
@@ -259,131 +305,3 @@ def _check_load(load: Load) -> None:
         raise PlanError("segments: a profile needs a part with a rate above 0")
     if isinstance(load, ConcurrencySteps) and not load.levels:
         raise PlanError("levels: concurrency steps need at least one (concurrency, seconds)")
-
-
-def range_option(text: str) -> tuple[int, int]:
-    """Parse `--event-range FIRST:LAST`, both taken; one number is that event alone.
-
-    Raises:
-        PlanError: not whole numbers, or the last below the first.
-    """
-    first, _, last = text.partition(":")
-    numbers = (first, last or first)
-    if not all(part.isascii() and part.isdigit() for part in numbers) or int(numbers[1]) < int(numbers[0]):
-        raise PlanError(f"--event-range {text}: write FIRST:LAST with whole numbers, as 0:9")
-    return int(numbers[0]), int(numbers[1])
-
-
-def weights_option(text: str) -> tuple[float, ...]:
-    """Parse `--weights W0,W1,...`, one a request.
-
-    Raises:
-        PlanError: one is not a number from 0.
-    """
-    try:
-        weights = tuple(map(float, text.split(",")))
-    except ValueError:
-        weights = (-1.0,)
-    if not all(0 <= weight < math.inf for weight in weights):
-        raise PlanError(f"--weights {text}: write numbers from 0, one a request, as 5,1,1")
-    return weights
-
-
-def input_option(text: str) -> tuple[str, Literal["zero", "random"]]:
-    """Parse `--input NAME=zero` or `NAME=random`.
-
-    Raises:
-        PlanError: it is neither.
-    """
-    name, _, values = text.rpartition("=")
-    if not name or values not in {"zero", "random"}:
-        raise PlanError(f"--input {text}: write NAME=zero or NAME=random")
-    return name, "zero" if values == "zero" else "random"
-
-
-def shape_option(text: str) -> tuple[str, tuple[int, ...]]:
-    """Parse perf_analyzer's `--shape NAME:d1,d2`; the name may hold colons.
-
-    Raises:
-        PlanError: there is no name, or a dimension is not a positive whole number.
-    """
-    name, _, dimensions = text.rpartition(":")
-    parts = dimensions.split(",")
-    if not name or not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
-        raise PlanError(f"--shape {text}: write NAME:D1,D2 with whole numbers from 1, as FEATURES:1000,5")
-    return name, tuple(map(int, parts))
-
-
-def concurrency_levels(text: str) -> tuple[int, ...]:
-    """Parse perf_analyzer's `start[:end[:step]]` into whole-number levels.
-
-    Raises:
-        PlanError: not one to three positive integers, or end below start.
-    """
-    mend = "write START, START:END or START:END:STEP with whole numbers from 1, as 1:8:1"
-    parts = text.split(":")
-    if len(parts) > len(("start", "end", "step")) or not all(part.isascii() and part.isdigit() for part in parts):
-        raise PlanError(f"--concurrency-range {text}: {mend}")
-    start, end, step = [*map(int, parts), *[int(parts[0]), 1][len(parts) - 1 :]]
-    if min(start, step) < 1 or end < start:
-        raise PlanError(f"--concurrency-range {text}: {mend}")
-    return tuple(range(start, end + 1, step))
-
-
-def rate_levels(text: str) -> tuple[float, ...]:
-    """Parse perf_analyzer's `--request-rate-range start[:end[:step]]` into rates.
-
-    Raises:
-        PlanError: not one to three positive numbers, or end below start.
-    """
-    mend = "write START, START:END or START:END:STEP with numbers above 0, as 10:50:10"
-    try:
-        numbers = [float(part) for part in text.split(":")]
-    except ValueError:
-        numbers = []
-    if not 1 <= len(numbers) <= len(("start", "end", "step")) or not all(0 < each < RATE_LIMIT for each in numbers):
-        raise PlanError(f"--request-rate-range {text}: {mend}")
-    start, end, step = [*numbers, *[numbers[0], 1.0][len(numbers) - 1 :]]
-    if end < start:
-        raise PlanError(f"--request-rate-range {text}: {mend}")
-    count = int((end - start) / step * (1 + 1e-12) + 1e-9) + 1
-    return tuple(round(start + step * number, 12) for number in range(count))
-
-
-def profile_option(text: str) -> tuple[Segment, ...]:
-    """Parse `--profile RATE:SECONDS,...`; a rate is a number, or FROM-TO for a ramp.
-
-    Raises:
-        PlanError: anything else.
-    """
-    try:
-        return tuple(map(_segment, text.split(",")))
-    except ValueError as error:
-        raise PlanError(
-            f"--profile {text}: write RATE:SECONDS for each part, RATE a number or FROM-TO, as 10:30,10-50:60"
-        ) from error
-
-
-def _segment(text: str) -> Segment:
-    rate, seconds = text.split(":")
-    first, _, last = rate.partition("-")
-    numbers = float(seconds), float(first), float(last or first)
-    if not 0 < numbers[0] < math.inf or not all(0 <= each < RATE_LIMIT for each in numbers[1:]):
-        raise ValueError(text)
-    return Segment(*numbers)
-
-
-def steps_option(text: str) -> tuple[tuple[int, float], ...]:
-    """Parse `--concurrency-steps LEVEL:SECONDS,...`.
-
-    Raises:
-        PlanError: anything else.
-    """
-    try:
-        pairs = [part.split(":") for part in text.split(",")]
-        levels = tuple((int(level), float(seconds)) for level, seconds in pairs)
-    except ValueError:
-        levels = ()
-    if not levels or not all(level > 0 and 0 < seconds < math.inf for level, seconds in levels):
-        raise PlanError(f"--concurrency-steps {text}: write LEVEL:SECONDS,... with numbers above 0, as 2:10,8:10")
-    return levels

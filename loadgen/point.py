@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from loadgen import clock, journal, points, steady
+from loadgen import clock, journal, points, slo, steady
 from loadgen.commands import Progress, Start
 from loadgen.errors import TargetError
 from loadgen.estimate import nearest_rank
@@ -17,7 +17,7 @@ from loadgen.fleet import WorkerHandle
 from loadgen.kserve import Statistics
 from loadgen.measure import Window
 from loadgen.plan import ByCount, ByPrecision, ByTime, ClosedLoop, ConcurrencySteps, Load, Plan, Stopping
-from loadgen.pointlog import Client, PointLog, Target, load_words
+from loadgen.pointlog import Client, PointLog, Target, is_closed, load_words
 from loadgen.points import Row
 from loadgen.progress import Observer
 from loadgen.records import Outcome
@@ -42,6 +42,12 @@ class Point:
     repeat: int = 1
     intervals: str = ""
     """File of the arrivals to replay."""
+
+    stopping: Stopping | None = None
+    """When to stop, if not as the plan says."""
+
+    seed: int | None = None
+    """Of the arrivals, if not that of the plan and the repeat."""
 
 
 @dataclass(slots=True)
@@ -94,11 +100,18 @@ async def measure_point(bench: Bench, point: Point) -> Row | None:
     bench.observer.point_started(load_words(point.load))
     bench.progress, bench.reports = None, []
     begun_ns = clock.now_ns()
-    asked = asked_of(plan.stopping, point.load)
-    facts = {"begun_ns": begun_ns, "repeat": point.repeat, "bodies": bench.bodies, "percents": plan.percents}
+    stopping = point.stopping or plan.stopping
+    asked, percents, objective = asked_of(stopping, point.load), percents_of(plan), objective_of(plan)
+    facts = {
+        "begun_ns": begun_ns,
+        "repeat": point.repeat,
+        "bodies": bench.bodies,
+        "percents": percents,
+        "slo": objective,
+    }
     said = {"load": _builtins(point.load), "asked": _builtins(asked), **facts}
     _log(bench, "point_started", point.number, started, None, **said)
-    seed = plan.seed + point.repeat - 1
+    seed = plan.seed + point.repeat - 1 if point.seed is None else point.seed
     bench.worker.start(Start(point.number, point.load, seed, point.intervals, plan.spin_us * 1000))
     measured = await _measure(bench, point, begun_ns)
     bench.phase = "drain"
@@ -124,21 +137,33 @@ async def measure_point(bench: Bench, point: Point) -> Row | None:
         account.in_flight_ns,
         _client(bench, measured.window),
         asked,
-        plan.percents,
+        percents,
         bench.bodies,
+        objective,
     )
     return points.point_row(log, journal.read_point(bench.directory.journal, point.number), bench.target)
+
+
+def objective_of(plan: Plan) -> str:
+    """Return the objective whose goodput every point of a plan states; empty if there is none."""
+    return plan.search.slo if plan.search else plan.slo
+
+
+def percents_of(plan: Plan) -> tuple[float, ...]:
+    """Return the percentiles asked for, that of the objective among them."""
+    objective = objective_of(plan)
+    own = (slo.parse(objective).percent,) if objective else ()
+    return tuple(dict.fromkeys((*plan.percents, *own)))
 
 
 def asked_of(stopping: Stopping, load: Load) -> ByPrecision:
     """Return the precision asked of a point; the rate of an open loop is given, so only its times need be precise."""
     asked = stopping if isinstance(stopping, ByPrecision) else ByPrecision()
-    closed = isinstance(load, ClosedLoop | ConcurrencySteps)
-    return asked if closed else msgspec.structs.replace(asked, throughput=ANY_THROUGHPUT)
+    return asked if is_closed(load) else msgspec.structs.replace(asked, throughput=ANY_THROUGHPUT)
 
 
 async def _measure(bench: Bench, point: Point, begun_ns: int) -> Measured | None:
-    match bench.plan.stopping:
+    match point.stopping or bench.plan.stopping:
         case ByTime() as by_time:
             return None if await _warm_up(bench, point, by_time) else await _timed(bench, point, by_time)
         case ByPrecision() as by_precision:
@@ -217,7 +242,7 @@ def _next_age_s(looks: list[Look], age_s: float, asked: ByPrecision) -> float | 
 def _look(bench: Bench, point: Point, begun_ns: int) -> Look:
     rows = journal.read_point(bench.directory.journal, point.number)
     good = rows[rows["outcome"] == Outcome.OK]
-    since = "sent_ns" if isinstance(point.load, ClosedLoop | ConcurrencySteps) else "due_ns"
+    since = "sent_ns" if is_closed(point.load) else "due_ns"
     return steady.look(good["done_ns"], good["done_ns"] - good[since], begun_ns, clock.now_ns())
 
 

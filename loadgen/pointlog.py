@@ -54,6 +54,7 @@ class PointLog:
     asked: ByPrecision = field(default_factory=ByPrecision)
     percents: tuple[float, ...] = ()
     bodies: int = 0
+    slo: str = ""
 
 
 def point_logs(events: Iterable[dict[str, Any]]) -> list[PointLog]:
@@ -101,12 +102,18 @@ def _point_log(events: dict[str, dict[str, Any]]) -> PointLog | None:
         asked=msgspec.convert(started["asked"], ByPrecision),
         percents=tuple(started["percents"]),
         bodies=started["bodies"],
+        slo=started.get("slo", ""),
     )
 
 
 def _reading(event: dict[str, Any] | None) -> Statistics | None:
     facts = event.get("statistics") if event else None
     return msgspec.convert(facts, Statistics) if facts else None
+
+
+def is_closed(load: Load) -> bool:
+    """Say whether a load sends when the server answers, so that its headline is service time."""
+    return isinstance(load, ClosedLoop | ConcurrencySteps)
 
 
 def load_words(load: Load) -> str:

@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from loadgen import measure
+from loadgen import measure, slo
 from loadgen.estimate import PERCENTS, Estimate
 from loadgen.kserve import Statistics
 from loadgen.measure import Durations, Measurement, Stages
 from loadgen.plan import ClosedLoop, Load, OpenLoop
-from loadgen.pointlog import PointLog, Target, load_words
+from loadgen.pointlog import PointLog, Target, is_closed, load_words
 from loadgen.records import Outcome, Rows
 from loadgen.verdict import Case, verdict
 
@@ -68,6 +68,10 @@ SCHEMA: dict[str, pl.DataType] = {
     "throughput_high_per_s": pl.Float64(),
     **duration_columns("service"),
     **duration_columns("response"),
+    "slo": pl.String(),
+    "goodput_per_s": pl.Float64(),
+    "goodput_low_per_s": pl.Float64(),
+    "goodput_high_per_s": pl.Float64(),
     "p99_effective": pl.Float64(),
     "correlation": pl.Float64(),
     "throughput_drift": pl.Float64(),
@@ -128,6 +132,7 @@ def point_row(log: PointLog, rows: Rows, target: Target) -> Row:
         "point_server_success": _delta(log.started, log.drained, lambda reading: reading.success_count),
     }
     row |= _duration_figures("service", measurement.service) | _duration_figures("response", measurement.response)
+    row |= _goodput(log, rows)
     row |= _certainty(measurement.service)
     row |= _stage_columns(_stages(log.opened, log.closed, target.instances), measurement)
     row["verdict"], row["reason"] = verdict(Case(log, row, rows, measurement))
@@ -180,6 +185,19 @@ def _duration_figures(kind: str, durations: Durations | None) -> Row:
             f"{kind}_{name}_high_ns": one.high,
         }
     return figures
+
+
+def _goodput(log: PointLog, rows: Rows) -> Row:
+    if not log.slo:
+        return {}
+    objective = slo.parse(log.slo)
+    found = measure.goodput(rows, log.window, objective.since(closed=is_closed(log.load)), objective.limit_ns)
+    return {
+        "slo": objective.text,
+        "goodput_per_s": found.value,
+        "goodput_low_per_s": found.low,
+        "goodput_high_per_s": found.high,
+    }
 
 
 def _certainty(service: Durations | None) -> Row:

@@ -22,6 +22,7 @@ from loadgen.pointlog import Target
 from loadgen.prepare import Source, index_json, prepare
 from loadgen.progress import Observer
 from loadgen.rundir import EventLog, RunDirectory, Sample
+from loadgen.seek import seek
 from loadgen.server.metrics import Poller
 from loadgen.server.triton import Triton
 
@@ -67,7 +68,10 @@ async def _carry_out(job: Job, directory: RunDirectory, log: EventLog) -> None:
     try:
         async with _bench(job, directory, log) as bench:
             await _probe(bench)
-            await _points(bench)
+            if job.plan.search is not None:
+                await seek(bench, job.plan.search)
+            else:
+                await _points(bench)
     except LoadgenError as error:
         if not directory.corpus_index.exists():  # nothing was sent: leave nothing behind
             shutil.rmtree(directory.path)

@@ -108,6 +108,11 @@ class RunDirectory:
         return self.path / "points.csv"
 
     @property
+    def search(self) -> Path:
+        """The answer of a search."""
+        return self.path / "search.json"
+
+    @property
     def report(self) -> Path:
         """The page."""
         return self.path / "report.html"

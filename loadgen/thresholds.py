@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from loadgen.errors import PlanError
+from loadgen.slo import UNITS_NS
 
-UNITS_NS = {"ns": 1.0, "us": 1e3, "ms": 1e6, "s": 1e9}
 FORM = re.compile(r"\s*([A-Za-z][\w.]*)\s*(<=|>=|<|>)\s*([-+.\deE]+)\s*(ns|us|ms|s|%)?\s*")
 ALIAS = re.compile(r"(mean|std|min|max|p\d+(?:\.\d+)?)")
 RATES = ("error_rate", "unsent_rate")

@@ -10,8 +10,8 @@ from loadgen import measure, steady
 from loadgen.clock import NS_PER_MS
 from loadgen.estimate import Cut
 from loadgen.measure import Measurement
-from loadgen.plan import ClosedLoop, ConcurrencySteps, OpenLoop
-from loadgen.pointlog import PointLog
+from loadgen.plan import ClosedLoop, OpenLoop
+from loadgen.pointlog import PointLog, is_closed
 from loadgen.records import Outcome, Rows
 from loadgen.steady import Judgement, Look
 
@@ -83,7 +83,7 @@ def _server_disagrees(case: Case) -> tuple[str, str] | None:
 
 
 def _overloaded(case: Case) -> tuple[str, str] | None:
-    if isinstance(case.log.load, ClosedLoop | ConcurrencySteps):
+    if is_closed(case.log.load):
         return None
     measured = case.measurement
     if measured.unsent:
@@ -119,7 +119,7 @@ def _judged(case: Case) -> Judgement:
     if not isinstance(log.load, ClosedLoop | OpenLoop):
         return steady.VARYING
     good = case.rows[case.rows["outcome"] == Outcome.OK]
-    headline = "sent_ns" if isinstance(log.load, ClosedLoop | ConcurrencySteps) else "due_ns"
+    headline = "sent_ns" if is_closed(log.load) else "due_ns"
     done_ns, durations_ns = good["done_ns"], good["done_ns"] - good[headline]
     cut = Cut(log.window.start_ns, at_bound=False)
     if log.fixed:

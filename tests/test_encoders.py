@@ -18,7 +18,8 @@ from inputs.encoders import encoder
 from inputs.event import CELLS_SCHEMA, Event
 from loadgen.errors import PlanError
 from loadgen.kserve import TensorMetadata
-from loadgen.plan import Cells, PerfJson, range_option
+from loadgen.plan import Cells, PerfJson
+from loadgen.ranges import range_option
 
 RAW = metadata_of(*raw_cells.INPUTS)
 IDS = st.lists(st.integers(0, 2**53 - 1), min_size=1, max_size=9)

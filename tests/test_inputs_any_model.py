@@ -24,7 +24,8 @@ from loadgen import kserve
 from loadgen.api import input_of
 from loadgen.errors import PlanError
 from loadgen.kserve import DTYPES, InputEvent, Tensor
-from loadgen.plan import Cells, Generated, PerfJson, shape_option
+from loadgen.plan import Cells, Generated, PerfJson
+from loadgen.ranges import shape_option
 from loadgen.run import Job, run
 from loadgen.rundir import RunDirectory
 from loadgen.server.stub import stub_server

@@ -17,8 +17,8 @@ from loadgen.plan import (
     PerfJson,
     Plan,
     Synthetic,
-    concurrency_levels,
 )
+from loadgen.ranges import concurrency_levels
 
 texts = st.text(max_size=20)
 paths = st.lists(texts, min_size=1, max_size=3).map(tuple)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from loadgen import schedule, trace
 from loadgen.errors import PlanError
-from loadgen.plan import Arrivals, OpenLoop, Profile, Replay, Segment, profile_option, rate_levels, steps_option
+from loadgen.plan import Arrivals, OpenLoop, Profile, Replay, Segment
+from loadgen.ranges import profile_option, rate_levels, steps_option
 
 ARRIVALS: list[Arrivals] = ["constant", "poisson", "gamma"]
 S = 10**9

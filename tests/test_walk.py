@@ -10,7 +10,8 @@ from tritonclient.grpc import service_pb2
 
 from loadgen import corpus, kserve
 from loadgen.errors import PlanError
-from loadgen.plan import ClosedLoop, Endpoint, Generated, Plan, checked, weights_option
+from loadgen.plan import ClosedLoop, Endpoint, Generated, Plan, checked
+from loadgen.ranges import weights_option
 from loadgen.walk import Sequences, Take
 
 STREAMS = [[0, 1, 2], [3], [4, 5]]
