@@ -202,11 +202,13 @@ def over_concurrency(asked: Search, slo: Slo) -> Probing:
 
 
 def _decided(asked: Search, slo: Slo, level: int) -> Generator[Probe, Trial, tuple[str, Trial, int]]:
-    """Measure a level until its interval clears the limit, twice as long each time; then give it up as unsure."""
-    trial, used = Trial(0.0, (), ()), 0
-    for doubling in range(UNSURE_DOUBLINGS + 1):
-        trial = yield Probe(ClosedLoop(level), asked.probe_s * 2**doubling, "level")
+    """Measure a level until its interval clears the limit, at least twice as long each time; or leave it unsure."""
+    trial, used, window_s = Trial(0.0, (), ()), 0, asked.probe_s
+    for _ in range(UNSURE_DOUBLINGS + 1):
+        trial = yield Probe(ClosedLoop(level), window_s, "level")
         used += 1
+        enough_s = REQUESTS_OVER / slo.allowed / trial.throughput_per_s if trial.throughput_per_s else 0.0
+        window_s = min(max(2 * window_s, enough_s), asked.max_probe_s)
         if trial.fault:
             break
         if trial.high_ns is not None and trial.high_ns <= slo.limit_ns:

@@ -333,3 +333,39 @@ def test_limits_and_loads_have_their_exit_codes(
     assert done.returncode == code, done.stderr
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_search_answers_in_a_sentence_and_its_plan_runs_again(stub: RunningStub, tmp_path: Path) -> None:
+    """The answer is on stdout and first in the report; plan.json asks for the same search."""
+    short = ["--probe-s", "1", "--max-concurrency", "2"]
+    asked = ["--slo", "service_p50 < 5s", "--over", "concurrency", *short, "-o", str(tmp_path)]
+    done = call("search", *target(stub), *SMALL, *asked)
+    assert done.returncode == 0, done.stderr
+    assert "service_p50 < 5s: 2 in flight certified" in done.stdout
+    (run,) = tmp_path.iterdir()
+    assert "Up to 2 requests in flight keep service_p50 &lt; 5s" in (run / "report.html").read_text()
+    planned = call("run", run / "plan.json", "--dry-run")
+    assert "search: the highest concurrency that keeps service_p50 < 5s" in planned.stdout
+
+
+def test_a_search_that_certifies_nothing_is_an_exit_code_with_strict(stub: RunningStub, tmp_path: Path) -> None:
+    """--strict makes 5 of it."""
+    asked = ["--slo", "service_p50 < 1us", "--over", "concurrency", "--probe-s", "1", "-o", str(tmp_path)]
+    done = call("search", *target(stub), *SMALL, *asked, "--strict")
+    assert (done.returncode, "not certified: concurrency 1 breaks it" in done.stderr) == (5, True)
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (["--slo", "speed < 5ms"], "names no known quantity"),
+        (["--slo", "response_p99 < 5ms", "--over", "concurrency"], "is a closed loop, which has no response time"),
+        (["--slo", "p99 < 5ms", "--probe-s", "30", "--max-probe-s", "3"], "above max_probe_s"),
+    ],
+)
+def test_a_search_that_cannot_be_is_one_line(tmp_path: Path, asked: list[str], words: str) -> None:
+    """Nothing is started."""
+    done = call("search", "-m", "m", "-u", "127.0.0.1:9", *SMALL, *asked, "-o", tmp_path / "runs")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert words in done.stderr
+    assert not (tmp_path / "runs").exists()

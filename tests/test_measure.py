@@ -104,3 +104,42 @@ def test_no_success_between_readings_gives_no_stages() -> None:
     stages = measure.stages(reading(1, 10, 5), reading(2, 11, 5), instances=None)
     assert stages is not None
     assert stages.busy is None
+
+
+def test_goodput_counts_good_requests_within_the_limit_and_no_other() -> None:
+    """A failed one, a slow one, and one that ended outside do not keep the objective."""
+    rows = rows_of(
+        (0, 5, 110, Outcome.OK),
+        (100, 100, 120, Outcome.OK),
+        (100, 100, 121, Outcome.OK),
+        (100, 100, 115, Outcome.WRONG_ANSWER),
+        (90, 190, 200, Outcome.OK),
+        (40, 185, 195, Outcome.OK),
+    )
+    window = Window(100, 200)
+    assert measure.goodput(rows, window, "due_ns", 20).value == 1e9 / 100
+    assert measure.goodput(rows, window, "sent_ns", 20).value == 2e9 / 100
+
+
+def test_what_is_beyond_the_limit_is_counted_where_it_was_due() -> None:
+    """However late it ended: what was never answered, or failed, is beyond any limit."""
+    rows = rows_of(
+        (100, 100, 110, Outcome.OK),
+        (149, 149, 500, Outcome.OK),
+        (150, 150, 161, Outcome.OK),
+        (160, 0, 0, Outcome.UNSENT),
+        (170, 170, 171, Outcome.TIMEOUT),
+        (200, 200, 900, Outcome.OK),
+        (99, 99, 900, Outcome.OK),
+    )
+    assert measure.beyond(rows, Window(100, 200), "due_ns", 10, 2) == ((2, 3), (1, 3))
+
+
+def test_goodput_has_an_interval_when_there_is_enough() -> None:
+    """Of a steady stream half of which is slow, half counts."""
+    ended = [(i * 1000, i * 1000, i * 1000 + (10 if i % 2 else 500), Outcome.OK) for i in range(1000)]
+    found = measure.goodput(rows_of(*ended), Window(0, 1_000_000), "due_ns", 100)
+    assert found.value == pytest.approx(500e9 / 1e6)
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low <= 500e9 / 1e6 <= found.high <= 510e9 / 1e6

@@ -14,7 +14,7 @@ import pytest
 from loadgen import finish, points, rundir
 from loadgen.errors import FleetError, PlanError, TargetError
 from loadgen.kserve import InputEvent, ModelMetadata, Tensor
-from loadgen.plan import ByTime, ClosedLoop, Endpoint, OpenLoop, PerfJson, Plan
+from loadgen.plan import ByTime, ClosedLoop, Endpoint, OpenLoop, PerfJson, Plan, Search
 from loadgen.progress import Quiet
 from loadgen.run import Job, run
 from loadgen.rundir import RunDirectory
@@ -385,3 +385,34 @@ def test_a_running_run_is_not_sealed(tmp_path: Path) -> None:
         finish.rescue(directory)
     log.close()
     assert finish.rescue(directory).rows == 0
+
+
+def test_a_search_is_a_run_whose_points_are_its_probes(tmp_path: Path) -> None:
+    """Probes are sealed points in their order, the answer is in a file and in the log, goodput in every row."""
+    asked = Search("service_p50 < 30ms", "concurrency", max_concurrency=8, probe_s=1.2)
+    config = StubConfig(base_ns=10_000_000, per_cell_ns=0, instances=2)
+    directory, _ = carry_out(config, tmp_path, search=asked)
+    sealed = pl.read_parquet(directory.points)
+    answer = json.loads(directory.search.read_text())
+    events = rundir.read_log(directory.log)
+    assert answer["probes"] == sealed.height == sum(event["event"] == "probe_measured" for event in events)
+    assert sealed["concurrency"].to_list()[:3] == [1, 2, 4]
+    # Five in flight on two instances of 10 ms take 25 ms, six take 30: what the machine adds decides between 3 and 5.
+    assert answer["value"] in {2.0, 3.0, 4.0, 5.0}
+    first = sealed.row(0, named=True)
+    assert (first["slo"], first["goodput_per_s"]) == ("service_p50 < 30ms", pytest.approx(first["throughput_per_s"]))
+    slow = sealed.filter(pl.col("concurrency") == 8)
+    assert (slow["goodput_per_s"] < 0.5 * slow["throughput_per_s"]).all()
+
+
+def test_probes_over_rate_draw_fresh_arrivals_and_fit(tmp_path: Path) -> None:
+    """A whole search over rates against two instances of 10 ms claims less than their capacity of 200/s."""
+    asked = Search("p50 < 40ms", "rate", arrivals="constant", saturation=4, probe_s=0.4, max_probe_s=1.0)
+    config = StubConfig(base_ns=10_000_000, per_cell_ns=0, instances=2)
+    directory, _ = carry_out(config, tmp_path, search=asked)
+    answer = json.loads(directory.search.read_text())
+    sealed = pl.read_parquet(directory.points)
+    assert sealed["load"].to_list()[:3] == ["closed_loop", "closed_loop", "open_loop"]
+    assert answer["probes"] == sealed.height
+    if answer["value"] is not None:
+        assert 40 < answer["value"] <= 200
