@@ -11,13 +11,13 @@ import altair as alt
 import polars as pl
 
 from analysis import theme
-from analysis.levels import SURE, Axis, axis, level_text, levelled
+from analysis.levels import SURE, Axis, axis, headline_of, level_text, levelled
 from analysis.readable import duration_unit, short_names, wrapped
 
 Chart: TypeAlias = alt.LayerChart | alt.VConcatChart
 """Any finished chart."""
 
-PERCENTILES = {"p99": "service_p99_ns", "p95": "service_p95_ns", "p90": "service_p90_ns", "p50": "service_p50_ns"}
+PERCENTILES = ("p99", "p95", "p90", "p50")
 PERCENTILE_COLOURS = (theme.VERMILLION, theme.ORANGE, theme.GREEN, theme.BLUE)
 STAGES = {
     "queue": "server_queue_ns",
@@ -40,9 +40,10 @@ def throughput(points: pl.DataFrame) -> Chart | None:
         return None
     points = levelled(points)
     columns = ("point", "level", "throughput_per_s", "completed", "failed", *_VERDICT)
-    frame = _marked(points.select(*columns, series=pl.lit("throughput")))
+    limits = {"low": pl.col("throughput_low_per_s"), "high": pl.col("throughput_high_per_s")}
+    frame = _marked(points.select(*columns, **limits, series=pl.lit("throughput")))
     y = alt.Y("throughput_per_s:Q", title="Throughput (events/s)", scale=_from_zero(frame["throughput_per_s"]))
-    tooltip = [*_POINT_TOOLTIP, alt.Tooltip("throughput_per_s:Q", title="events/s", format=",.4~g")]
+    tooltip = [*_POINT_TOOLTIP, alt.Tooltip("throughput_per_s:Q", title="events/s", format=",.4~g"), *_LIMITS_TOOLTIP]
     tooltip += [alt.Tooltip("completed:Q"), alt.Tooltip("failed:Q"), *_VERDICT_TOOLTIP]
     base = alt.Chart(frame).encode(x=_level(frame, axis(points)), y=y, tooltip=tooltip)
     title = heading(f"Throughput against {axis(points).noun}", points)
@@ -67,16 +68,20 @@ def utilisation(points: pl.DataFrame, gpus: pl.DataFrame, cpu: pl.DataFrame) -> 
 
 
 def latency(points: pl.DataFrame) -> Chart | None:
-    """Draw the percentiles of service time against concurrency."""
+    """Draw the percentiles of service time against concurrency, or of response time against rate."""
     points = levelled(points)
-    long, unit = _durations(points, PERCENTILES)
+    kind = headline_of(points)
+    long, unit = _durations(points, {name: f"{kind}_{name}_ns" for name in PERCENTILES}, limits=True)
     if long.is_empty():
         return None
-    y = alt.Y("value:Q", title=f"Service time ({unit})", scale=_from_zero(long["value"]))
+    # Bars of four percentiles at one place would hide each other.
+    between = pl.col("series").is_in(["p90", "p95"])
+    long = long.with_columns(pl.when(~between).then(pl.col("low", "high")))
+    y = alt.Y("value:Q", title=f"{kind.capitalize()} time ({unit})", scale=_from_zero(long["value"]))
     tooltip = [*_POINT_TOOLTIP, alt.Tooltip("series:N", title="percentile")]
-    tooltip += [alt.Tooltip("value:Q", title=unit, format=",.4~g"), *_VERDICT_TOOLTIP]
+    tooltip += [alt.Tooltip("value:Q", title=unit, format=",.4~g"), *_LIMITS_TOOLTIP, *_VERDICT_TOOLTIP]
     base = alt.Chart(long).encode(x=_level(long, axis(points)), y=y, tooltip=tooltip)
-    title = heading("Latency: percentiles of service time", points)
+    title = heading(f"Latency: percentiles of {kind} time", points)
     return _lines_and_marks(base, long, _series(list(PERCENTILES), PERCENTILE_COLOURS)).properties(title=title)
 
 
@@ -152,6 +157,10 @@ def ticks(levels: Sequence[float]) -> list[float]:
 _VERDICT = ("verdict", "reason")
 _VERDICT_TOOLTIP = (alt.Tooltip("verdict:N"), alt.Tooltip("reason:N"))
 _POINT_TOOLTIP = (alt.Tooltip("point:Q"), alt.Tooltip("level:Q", title="at"))
+_LIMITS_TOOLTIP = (
+    alt.Tooltip("low:Q", title="95 % from", format=",.4~g"),
+    alt.Tooltip("high:Q", title="95 % to", format=",.4~g"),
+)
 _BAR_AXIS = alt.Axis(labelAngle=0, labelOverlap=True)
 
 
@@ -171,13 +180,24 @@ def _mean_of_gpus(per_gpu: pl.DataFrame) -> list[pl.DataFrame]:
     return [mean.select("point", of=name, percent="percent", series=name)]
 
 
-def _durations(points: pl.DataFrame, columns: dict[str, str]) -> tuple[pl.DataFrame, str]:
+def _durations(points: pl.DataFrame, columns: dict[str, str], *, limits: bool = False) -> tuple[pl.DataFrame, str]:
     longest_ns: Any = points.select(pl.max_horizontal(pl.col(*columns.values()).max())).item()
     unit, unit_ns = duration_unit(longest_ns)
     facts = points.select("point", "level", *_VERDICT, **{name: pl.col(of) for name, of in columns.items()})
     long = facts.unpivot(index=["point", "level", *_VERDICT], variable_name="series", value_name="value_ns")
+    if limits:
+        ends = [
+            points.select("point", series=pl.lit(name), low=_limit(of, "low"), high=_limit(of, "high"))
+            for name, of in columns.items()
+        ]
+        scaled = pl.concat(ends).with_columns(pl.col("low", "high") / unit_ns)
+        long = long.join(scaled, on=["point", "series"], how="left", maintain_order="left")
     shown = long.drop_nulls("value_ns").with_columns(value=pl.col("value_ns") / unit_ns).drop("value_ns")
     return _marked(shown), unit
+
+
+def _limit(column: str, limit: str) -> pl.Expr:
+    return pl.col(column.replace("_ns", f"_{limit}_ns"))
 
 
 def _marked(frame: pl.DataFrame) -> pl.DataFrame:
@@ -212,7 +232,8 @@ def _lines_and_marks(base: alt.Chart, frame: pl.DataFrame, scale: alt.Scale) -> 
     """Lines by `series` with a mark a point; the mean of several series thicker than they are."""
     legend = alt.Legend() if frame["series"].n_unique() > 1 else None
     coloured = base.encode(color=alt.Color("series:N", scale=scale, legend=legend))
-    layers = [coloured.transform_filter("!datum.mean").mark_line()]
+    layers = [_through(coloured, frame)]
+    layers += _error_bars(coloured, frame)
     # A layer that filters everything away makes Vega complain of an infinite extent.
     if frame["mean"].any():
         layers.append(coloured.transform_filter("datum.mean").mark_line(strokeWidth=5, opacity=0.9))
@@ -221,6 +242,24 @@ def _lines_and_marks(base: alt.Chart, frame: pl.DataFrame, scale: alt.Scale) -> 
         hollow = coloured.transform_filter("!datum.measured")
         layers.append(hollow.mark_point(size=55, fill=theme.WHITE, opacity=1, strokeWidth=2))
     return layered(*layers)
+
+
+def _through(coloured: Any, frame: pl.DataFrame) -> Any:  # noqa: ANN401 - altair's encodings are untyped
+    """Join the points; where levels were measured several times, join their means."""
+    line = coloured.transform_filter("!datum.mean")
+    takes = frame.select(pl.struct("level", "series").is_duplicated().any()).item()
+    if not takes:
+        return line.mark_line()
+    value = next(name for name in ("value", "percent", "throughput_per_s") if name in frame.columns)
+    return line.encode(y=alt.Y(f"mean({value}):Q"), tooltip=alt.Tooltip(f"mean({value}):Q")).mark_line()
+
+
+def _error_bars(coloured: alt.Chart, frame: pl.DataFrame) -> list[alt.Chart]:
+    """Draw each point's 95 % interval, where it has one with two ends."""
+    if "low" not in frame.columns or frame.drop_nulls(["low", "high"]).is_empty():
+        return []
+    known = coloured.transform_filter("isValid(datum.low) && isValid(datum.high)")
+    return [known.encode(y=alt.Y("low:Q"), y2=alt.Y2("high:Q")).mark_rule(strokeWidth=2, opacity=0.55)]
 
 
 def layered(*charts: alt.Chart) -> alt.LayerChart:

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from loadgen.progress import headline
 from loadgen.verdict import USABLE
 
-__all__ = ["SURE", "USABLE", "Axis", "axis", "level_text", "levelled"]
+__all__ = ["SURE", "USABLE", "Axis", "axis", "headline_of", "level_text", "levelled"]
 
 SURE = pl.col("verdict").is_in(USABLE)
 """Points whose numbers may be used as they stand."""
@@ -32,6 +33,11 @@ def axis(points: pl.DataFrame) -> Axis:
         return CONCURRENCY
     rates = points["rate_per_s"].is_not_null().all() if "rate_per_s" in points.columns else False
     return RATE if rates else POINT
+
+
+def headline_of(points: pl.DataFrame) -> str:
+    """Return the time that the points are judged by: `response` if every load is an open loop, else `service`."""
+    return "service" if any(headline(row) == "service" for row in points.iter_rows(named=True)) else "response"
 
 
 def levelled(points: pl.DataFrame) -> pl.DataFrame:

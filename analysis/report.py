@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,16 @@ import polars as pl
 import vl_convert
 from markupsafe import Markup
 
-from analysis import readable
+from analysis import readable, takes
 from analysis.figures import Tables, specifications, tables
-from analysis.levels import USABLE, axis, level_text, levelled
+from analysis.levels import USABLE, axis, headline_of, level_text, levelled
 from analysis.runs import Run, open_run
 from analysis.summary import sentences, started_utc, warning_text
 from loadgen import atomic
 from loadgen.clock import NS_PER_S
 
 VEGA_GLOBALS = "window.vegaEmbed = vegaEmbed;"
+LEVELS = ("concurrency", "rate_per_s")
 LOG_KEYS = frozenset({"at_ns", "event"})
 
 
@@ -66,6 +67,7 @@ def page(run: Run) -> str:
         specs=Markup(script_json(specs)),  # noqa: S704 - `<`, `>` and `&` are escaped in it
         library=Markup(vl_convert.javascript_bundle(VEGA_GLOBALS)) if specs else "",  # noqa: S704 - a fixed library
         points=point_table(of),
+        takes=takes_table(of.points),
         gpus=gpu_table(of),
         checks=check_table(of.points),
         sections=provenance(run),
@@ -82,8 +84,9 @@ def script_json(value: object) -> str:
 
 def point_table(of: Tables) -> Table:
     """Return the points with readable units; columns the run has nothing for are left out."""
+    of = replace(of, points=of.points.sort(*LEVELS, "point", nulls_last=True))
     points = of.points
-    unit, unit_ns = readable.duration_unit(_largest(points["service_p99_ns"]))
+    unit, unit_ns = readable.duration_unit(_largest(points[f"{headline_of(points)}_p99_ns"]))
     levels = list(map(level_text, levelled(points)["level"]))
     columns = {Column(axis(points).heading): levels}
     columns |= {Column(name): _counts(points[name.lower()]) for name in ("Completed", "Failed")}
@@ -96,6 +99,31 @@ def point_table(of: Tables) -> Table:
     plain = zip(points["verdict"], points["reason"], strict=True)
     notes = ["" if verdict == "converged" else reason for verdict, reason in plain]
     return Table(list(columns), [list(row) for row in zip(*columns.values(), strict=True)], notes)
+
+
+def takes_table(points: pl.DataFrame) -> Table:
+    """Return each level's takes together; no rows where nothing was repeated."""
+    found = takes.takes(points).filter(pl.col("takes") > 1)
+    unit, unit_ns = readable.duration_unit(_largest(found.filter(pl.col("quantity") == "p99_ns")["value"]))
+    names = {
+        "throughput_per_s": ("throughput, events/s", 1),
+        "p50_ns": (f"p50, {unit}", unit_ns),
+        "p99_ns": (f"p99, {unit}", unit_ns),
+    }
+    columns = [Column(axis(points).heading if points.height else "Level"), Column("Takes"), Column("Of", words=True)]
+    columns += [Column("Mean", "of takes"), Column("From", "95 %"), Column("To", "95 %")]
+    columns += [Column("Between takes", "sd, %"), Column("Within a take", "sd, %")]
+    rows = []
+    for row in found.iter_rows(named=True):
+        name, scale = names[row["quantity"]]
+        figures = [readable.number(row[end] / scale) for end in ("value", "low", "high")]
+        spreads = [_percent(row[kind]) for kind in ("between", "within")]
+        rows.append([level_text(row["level"]), str(row["takes"]), name, *figures, *spreads])
+    return Table(columns, rows)
+
+
+def _percent(share: float | None) -> str:
+    return readable.MISSING if share is None else f"{100 * share:.2g}"
 
 
 def gpu_table(of: Tables) -> Table:
@@ -174,16 +202,19 @@ def _counts(values: pl.Series) -> list[str]:
 
 def _rates(of: Tables) -> dict[Column, pl.Series]:
     half = _relative(of.points, "throughput_{}per_s")
-    return {Column("Throughput", "events/s"): of.points["throughput_per_s"], Column("± X", "%"): half}
+    goodput = of.points["goodput_per_s"] if "goodput_per_s" in of.points.columns else pl.Series([None])
+    rates = {Column("Throughput", "events/s"): of.points["throughput_per_s"], Column("± X", "%"): half}
+    return rates | ({Column("Goodput", "events/s"): goodput} if goodput.is_not_null().any() else {})
 
 
 def _times(points: pl.DataFrame, unit: str, unit_ns: int) -> dict[Column, pl.Series]:
-    columns = {name: points[f"service_{name.lower()}_ns"] / unit_ns for name in ("p50", "p99")}
-    service = {Column(name, unit): values for name, values in columns.items()}
+    kind = headline_of(points)
+    columns = {name: points[f"{kind}_{name.lower()}_ns"] / unit_ns for name in ("p50", "p99")}
+    times = {Column(name, unit): values for name, values in columns.items()}
     stages = {"Queue": "server_queue_ns", "Infer": "server_compute_infer_ns"}
     return {
-        **service,
-        Column("± p99", "%"): _relative(points, "service_p99_{}ns"),
+        **times,
+        Column("± p99", "%"): _relative(points, f"{kind}_p99_{{}}ns"),
         **{Column(name, unit): points[column] / unit_ns for name, column in stages.items()},
     }
 

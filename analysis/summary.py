@@ -2,16 +2,18 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import polars as pl
 
+from analysis import scaling, takes
 from analysis.figures import Tables
-from analysis.levels import SURE, USABLE, axis, level_text, levelled
+from analysis.levels import SURE, USABLE, axis, headline_of, level_text, levelled
 from analysis.readable import counted, duration, listed, number, percent
 from analysis.runs import Run
+from analysis.scaling import Level
 from loadgen.clock import NS_PER_S
 
-NEARLY_ALL = 0.95
 MOST_FAILURES_TOLD = 5
 
 
@@ -101,24 +103,55 @@ def _best(points: pl.DataFrame) -> list[Sentence]:
     best = best_point(points)
     if best is None:
         return [Sentence("No request completed, so there are no times.", "warning")]
+    kind = headline_of(points)
     doubt = "" if best["verdict"] in USABLE else f", but this point is judged {best['verdict']}"
     text = (
         f"Best throughput: {number(_number(best, 'throughput_per_s'))} events/s "
         f"at {axis(points).noun} {level_text(_number(best, 'level'))}, where a request takes "
-        f"{duration(_number(best, 'service_mean_ns'))} in the mean and "
-        f"{duration(_number(best, 'service_p99_ns'))} at the 99th percentile{doubt}."
+        f"{duration(_number(best, f'{kind}_mean_ns'))} in the mean and "
+        f"{duration(_number(best, f'{kind}_p99_ns'))} at the 99th percentile of {kind} time{doubt}."
     )
-    enough = points.filter(
-        pl.col("verdict") == best["verdict"],
-        pl.col("throughput_per_s") >= NEARLY_ALL * _number(best, "throughput_per_s"),
-    )
-    least = enough.sort("level").row(0, named=True)
-    if least["level"] < _number(best, "level"):
-        share = least["throughput_per_s"] / _number(best, "throughput_per_s")
-        text += (
-            f" {axis(points).noun.capitalize()} {level_text(least['level'])} already reaches {percent(share)} of it."
-        )
-    return [Sentence(text, "good" if not doubt else "warning")]
+    return [Sentence(text, "good" if not doubt else "warning"), *_recommended(points), *_scatter(points)]
+
+
+def _recommended(points: pl.DataFrame) -> list[Sentence]:
+    """Say which concurrency to use and why, and what law the sweep follows; nothing for other loads."""
+    levels = closed_levels(points)
+    found = scaling.scaling(levels)
+    chosen = scaling.recommended(levels, found) if len(levels) > 1 else None
+    if chosen is None:
+        return []
+    level, reason = chosen
+    p99 = f", p99 {duration(level.p99_ns)} there" if level.p99_ns is not None else ""
+    said = [Sentence(f"Recommended concurrency: {level_text(level.concurrency)}, {reason}{p99}.")]
+    if found is not None and found.law != "bound":
+        peak = f", with a peak at concurrency {found.peak:.3g}" if found.peak is not None else ""
+        coherency = f" and coherency {found.coherency:.2g}" if found.coherency else ""
+        said.append(Sentence(f"Contention {found.contention:.2g}{coherency} bend the curve before its end{peak}."))
+    return said
+
+
+def closed_levels(points: pl.DataFrame) -> list[Level]:
+    """Return the usable closed-loop levels of a run, takes of the same concurrency combined."""
+    closed = points.filter(pl.col("concurrency").is_not_null())
+    if closed.is_empty():
+        return []
+    found: dict[float, dict[str, dict[str, Any]]] = {}
+    for row in takes.takes(closed).iter_rows(named=True):
+        found.setdefault(row["level"], {})[row["quantity"]] = row
+    throughputs = {level: one["throughput_per_s"] for level, one in found.items() if "throughput_per_s" in one}
+    return [
+        Level(level, row["value"], row["low"], row["high"], _p99(found[level])) for level, row in throughputs.items()
+    ]
+
+
+def _p99(quantities: dict[str, dict[str, Any]]) -> float | None:
+    return quantities["p99_ns"]["value"] if "p99_ns" in quantities else None
+
+
+def _scatter(points: pl.DataFrame) -> list[Sentence]:
+    text = takes.scatter_words(takes.takes(points))
+    return [Sentence(f"{text}.", "warning")] if text else []
 
 
 def _number(row: dict[str, float | int | str], column: str) -> float:
