@@ -26,6 +26,9 @@ INFLATION_LIMIT = 0.9
 CORRELATED = 0.3
 """Correlation of neighbouring batches from which an interval is only a lower bound of the uncertainty."""
 
+MERGED = (2, 4)
+"""How many batches are taken as one where they correlate."""
+
 WARMUP_SHARE_MAX = 1 / 3
 WARMUP_BINS = 100
 CONFIDENCE = 0.95
@@ -142,10 +145,8 @@ def ratio(numerators: Floats, denominators: Floats, floor: float = 0.0) -> Estim
     count, total = len(numerators), float(denominators.sum())
     value = float(numerators.sum()) / total
     residuals = numerators - value * denominators
-    correlation = neighbour_correlation(residuals)
-    error = math.sqrt(count / (count - 1) * float(residuals @ residuals)) / total * inflation(correlation, count)
-    half = max(student_t(count - 1) * error, floor)
-    return Estimate(value, value - half, value + half, None, correlation)
+    half = max(student_t(count - 1) * math.sqrt(variance(residuals)) / total, floor)
+    return Estimate(value, value - half, value + half, None, neighbour_correlation(residuals))
 
 
 def quantile(ordered: Integers, durations: Integers, of_batch: Integers, count: int, percent: float) -> Estimate:
@@ -156,8 +157,7 @@ def quantile(ordered: Integers, durations: Integers, of_batch: Integers, count: 
     sizes = np.bincount(of_batch, minlength=count).astype(float)
     residuals = below - below.sum() / size * sizes
     correlation = neighbour_correlation(residuals)
-    variance = count / (count - 1) * float(residuals @ residuals) / size**2 * inflation(correlation, count) ** 2
-    effective = size / max(1.0, variance * size / (share * (1 - share)))
+    effective = size / max(1.0, variance(residuals) / size / (share * (1 - share)))
     low, high = wilson(share, effective, student_t(count - 1))
     first, last = math.floor(size * low) - 1, math.ceil(size * high)
     return Estimate(
@@ -180,6 +180,28 @@ def wilson(share: float, size: float, t: float) -> tuple[float, float]:
     centre = (share + t * t / (2 * size)) / shrink
     half = t / shrink * math.sqrt(share * (1 - share) / size + t * t / (4 * size * size))
     return centre - half, centre + half
+
+
+def variance(residuals: Floats) -> float:
+    """Return the variance of a sum over correlated batches, from the residuals of each.
+
+    Where neighbours correlate visibly, batches of twice and four times the length are tried too, each with the
+    Student's t of its number, and the widest answer is taken: a correlation longer than a few batches is more than
+    the first-order correction sees. It makes intervals of slowly wandering servers hold oftener (docs/coverage.md).
+    """
+    count, correlation = len(residuals), neighbour_correlation(residuals)
+    own = _batch_variance(residuals, correlation)
+    if correlation <= CORRELATED:
+        return own
+    wider = [residuals.reshape(-1, merged).sum(axis=1) for merged in MERGED if count % merged == 0]
+    scales = [(student_t(len(each) - 1) / student_t(count - 1)) ** 2 for each in wider]
+    others = [_batch_variance(each, neighbour_correlation(each)) for each in wider]
+    return max(own, *(scale * other for scale, other in zip(scales, others, strict=True)), 0.0)
+
+
+def _batch_variance(residuals: Floats, correlation: float) -> float:
+    count = len(residuals)
+    return count / (count - 1) * float(residuals @ residuals) * inflation(correlation, count) ** 2
 
 
 def neighbour_correlation(residuals: Floats) -> float:
