@@ -95,8 +95,8 @@ def main() -> None:
     words = (
         "# How often points are called different\n\n"
         f"Made by `python benchmarks/comparisons.py {runs}` on simulated servers (benchmarks/coverage.py): "
-        "percentage of comparisons whose 95 % interval of the ratio leaves out 1, for two servers of equal truth (should be at "
-        "most 5) and for a second server 5 % slower (should be high). Two windows of one take each are compared by "
+        "percentage of comparisons whose 95 % interval of the ratio leaves out 1, for two servers of equal "
+        "truth (should be at most 5) and for a second server 5 % slower (should be high). Two windows of one take each are compared by "
         "their own intervals (`analysis.stats.ratio_of_points`); five takes a side, whose own speeds scatter by "
         f"{SCATTER:.1%}, by Welch's test on logarithms (`ratio_of_takes`). With {runs} comparisons 5 % is known to "
         f"about +-{196 * math.sqrt(0.05 * 0.95 / runs):.1f} points.\n\n"

@@ -115,8 +115,8 @@ def main() -> None:
     words = (
         "# What a search claims\n\n"
         f"Made by `python benchmarks/search_claims.py {runs}`: {runs} searches for the highest rate whose p99 keeps "
-        "a limit, on a simulated queue of two workers and Poisson arrivals. A claim above the true limit is a promise "
-        "the server does not keep.\n\n"
+        "a limit, on a simulated queue of two workers and Poisson arrivals. A claim above the true limit is a "
+        "promise the server does not keep.\n\n"
     )
     (Path(__file__).parents[1] / "docs" / "search.md").write_text(words + "\n".join(lines) + "\n")
 

@@ -92,7 +92,7 @@ class RunningStub:
     order: list[int] = field(default_factory=list)
     first_ns: int = 0
     random: np.random.Generator = field(init=False)
-    _waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
+    _waiting: deque[asyncio.Future[int]] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
         """Seed the service times."""
@@ -116,8 +116,7 @@ class RunningStub:
         number = self.arrived
         if self.config.hang_every and number % self.config.hang_every == 0:
             await asyncio.Event().wait()
-        await self._take_instance()
-        started_ns = clock.now_ns()
+        started_ns = await self._take_instance()
         self.order.append(number)
         try:
             await clock.sleep_ns(self.end_ns(started_ns, cells) - clock.now_ns())
@@ -140,16 +139,17 @@ class RunningStub:
             return end_ns + over_ns - started_ns
         return end_ns + config.stall_for_ns if started_ns < stall_ns < end_ns else end_ns
 
-    async def _take_instance(self) -> None:
+    async def _take_instance(self) -> int:
+        """Wait for an instance; return when it was ours, which is before this task woke to see it."""
         if self.in_service < self.config.instances:
             self.in_service += 1
             self.in_service_max = max(self.in_service_max, self.in_service)
-            return
-        turn = asyncio.get_running_loop().create_future()
+            return clock.now_ns()
+        turn: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         self.counters.pending += 1
         try:
-            await turn
+            return await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self._free_instance()
@@ -162,7 +162,7 @@ class RunningStub:
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():
-                turn.set_result(None)
+                turn.set_result(clock.now_ns())
                 return
         self.in_service -= 1
 
