@@ -30,6 +30,8 @@ Theory = Callable[[float, float, float], Truth]
 """Mean service time in the server, seconds outside it, rate achieved -> what the client should see."""
 
 CLOSE = 0.01
+SPIN_US = 1500
+"""Of the server: constant service must be constant, or instances wait for each other where theory has no wait."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ CASES = [
 def serving(case: Case) -> Iterator[dict[str, str]]:
     """Run the stub as a process of its own; yields its addresses."""
     asked = {"law": case.law, "instances": case.instances, "base-ms": case.mean_ms, "ns-per-cell": 0, "seed": 5}
+    asked["spin-us"] = SPIN_US
     options = [text for name, value in asked.items() for text in (f"--{name}", str(value))]
     with subprocess.Popen([sys.executable, "-m", "loadgen.server.stub", *options], stdout=subprocess.PIPE) as stub:
         assert stub.stdout is not None

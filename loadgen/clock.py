@@ -25,3 +25,10 @@ def thread_cpu_ns() -> int:
 async def sleep_ns(duration_ns: int) -> None:
     """Wait on the event loop for at least `duration_ns` nanoseconds."""
     await asyncio.sleep(max(0, duration_ns) / NS_PER_S)
+
+
+async def sleep_until_ns(at_ns: int, spin_ns: int = 0) -> None:
+    """Wait on the event loop until `at_ns`; the last `spin_ns` turn the loop without waiting."""
+    await sleep_ns(at_ns - spin_ns - now_ns())
+    while now_ns() < at_ns:  # noqa: ASYNC110 - a timer would wake too late
+        await asyncio.sleep(0)

@@ -15,7 +15,8 @@ import pytest
 
 import loadgen
 from loadgen.errors import PlanError
-from loadgen.server.stub import RunningStub, StubConfig, stub_server
+from loadgen.server.simulated import RunningStub, StubConfig
+from loadgen.server.stub import stub_server
 
 FAST = ["--warmup-ms", "50", "-p", "200"]
 SMALL = ["--input-data", "synthetic", "--mu", "0.05", "--events", "3"]

@@ -18,7 +18,8 @@ from loadgen.plan import ByTime, ClosedLoop, Endpoint, OpenLoop, PerfJson, Plan,
 from loadgen.progress import Quiet
 from loadgen.run import Job, run
 from loadgen.rundir import RunDirectory
-from loadgen.server.stub import RunningStub, StubConfig, stub_server
+from loadgen.server.simulated import RunningStub, StubConfig
+from loadgen.server.stub import stub_server
 
 FAST = StubConfig(base_ns=4_000_000, per_cell_ns=0)
 BOOKS_FAULTS = {"failing", "server_disagrees", "records_disagree"}
