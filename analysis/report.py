@@ -68,6 +68,7 @@ def page(run: Run) -> str:
         library=Markup(vl_convert.javascript_bundle(VEGA_GLOBALS)) if specs else "",  # noqa: S704 - a fixed library
         points=point_table(of),
         takes=takes_table(of.points),
+        models=model_table(run.models()),
         gpus=gpu_table(of),
         checks=check_table(of.points),
         sections=provenance(run),
@@ -120,6 +121,27 @@ def takes_table(points: pl.DataFrame) -> Table:
         spreads = [_percent(row[kind]) for kind in ("between", "within")]
         rows.append([level_text(row["level"]), str(row["takes"]), name, *figures, *spreads])
     return Table(columns, rows)
+
+
+def model_table(models: pl.DataFrame) -> Table:
+    """Return each model's part of every point; no rows where one model has the whole load."""
+    kind = headline_of(models)
+    unit, unit_ns = readable.duration_unit(_largest(models[f"{kind}_p99_ns"]))
+    level = axis(models).heading if models.height else "Level"
+    columns = [Column(level), Column("Model", words=True), Column("Completed"), Column("Failed")]
+    columns += [Column("Throughput", "events/s"), Column("Share", "%"), Column("p50", unit), Column("p99", unit)]
+    shares = models.select(of=100 * pl.col("completed") / pl.col("completed").sum().over("point"))["of"]
+    rows = []
+    for share, row in zip(shares, levelled(models).iter_rows(named=True), strict=True):
+        times = [readable.number(_scaled(row[f"{kind}_{name}_ns"], unit_ns)) for name in ("p50", "p99")]
+        counts = [f"{row[name]:,}" for name in ("completed", "failed")]
+        rates = [readable.number(row["throughput_per_s"]), readable.number(share)]
+        rows.append([level_text(row["level"]), row["model"], *counts, *rates, *times])
+    return Table(columns, rows)
+
+
+def _scaled(value: float | None, unit: float) -> float | None:
+    return None if value is None else value / unit
 
 
 def _percent(share: float | None) -> str:

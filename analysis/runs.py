@@ -48,6 +48,15 @@ class Run:
         """
         return _read_parquet(self.path / "points.parquet").sort("point")
 
+    def models(self) -> pl.DataFrame:
+        """Return each model's part of every point, where several share the load; columns as `points`, else no rows.
+
+        Raises:
+            PlanError: the file is damaged.
+        """
+        path = self.path / "models.parquet"
+        return _read_parquet(path).sort("point") if path.exists() else self.points().clear()
+
     def records(self) -> pl.LazyFrame:
         """Return the requests, one row each, unread until collected; columns as `RECORDS_SCHEMA`."""
         files = sorted((self.path / "records").glob("*.parquet"))

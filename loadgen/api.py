@@ -24,6 +24,7 @@ from loadgen.plan import (
     ByTime,
     Cells,
     ClosedLoop,
+    Companion,
     Endpoint,
     Generated,
     InputData,
@@ -105,6 +106,8 @@ def plan_of(  # noqa: PLR0913 - each is one option of the command line
     percents: Sequence[float] = (),
     slo: str = "",
     search: Search | None = None,
+    companions: Sequence[Companion] = (),
+    model_weight: float = 1.0,
     spin_us: int = 1200,
     deadline_ms: int = 300_000,
     metrics_url: str | None = "",
@@ -124,7 +127,8 @@ def plan_of(  # noqa: PLR0913 - each is one option of the command line
     or one of `loadgen.plan`'s input types. `concurrency` and `rate` (requests a second, an open loop) are a number,
     a list, or `start:end:step`, concurrency 1 if nothing is given; `loads` are further ones. A point is measured
     until it is precise enough (`stopping`, `ByPrecision()` if not given), or for `window_ms` after `warmup_ms`.
-    `slo` (`p99 < 500ms`) gives every point its goodput; a `search` finds its loads itself.
+    `slo` (`p99 < 500ms`) gives every point its goodput; a `search` finds its loads itself. `companions` are further
+    models, which take requests in proportion to their weights and `model_weight`.
     `order` and `weights` are of the requests (of the streams, for a model that keeps state), as in `corpus.passes`;
     `metrics_url` "" means port 8002 of the same host, None that no page is polled.
 
@@ -143,6 +147,8 @@ def plan_of(  # noqa: PLR0913 - each is one option of the command line
         percents=tuple(map(float, percents)),
         slo=slo,
         search=search,
+        companions=tuple(companions),
+        model_weight=float(model_weight),
         spin_us=spin_us,
         deadline_ms=deadline_ms,
         metrics_interval_ms=metrics_interval_ms,
@@ -162,11 +168,11 @@ async def carry_out(plan: Plan, root: Path, observer: Observer, *, cached: bool 
     With `cached`, inputs that were encoded for an earlier run are taken from the user's cache.
     Ctrl-C and SIGTERM end it early but whole, where signals can be handled (the main thread).
     """
-    source = open_source(plan.inputs)
+    source, companions = open_source(plan.inputs), tuple(open_source(each.inputs) for each in plan.companions)
     interrupt = asyncio.Event()
     try:
         async with _interruptible(interrupt, observer):
-            directory = await run(Job(plan, source, observer, interrupt, cached), root)
+            directory = await run(Job(plan, source, observer, interrupt, companions, cached), root)
     finally:
         observer.close()
     return write_outputs(directory)
@@ -190,6 +196,9 @@ def dry_run(plan: Plan) -> Iterator[str]:
     planned = points_of(plan)
     yield f"target: {plan.endpoint.model} at {plan.endpoint.grpc}"
     yield f"inputs: {source.description}"
+    for each in plan.companions:
+        weights = f"weight {each.weight:g} to {plan.model_weight:g}"
+        yield f"companion: {each.model}, {weights}, inputs {open_source(each.inputs).description}"
     if plan.search is not None:
         yield f"search: the highest {plan.search.over} that keeps {plan.search.slo}"
         lengths = f"{plan.search.probe_s:g} to {plan.search.max_probe_s:g} s"

@@ -4,8 +4,6 @@ import asyncio
 import os
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,101 +12,13 @@ import typer
 from rich.console import Console
 
 from loadgen import atomic
+from loadgen import options as opt
+from loadgen.asked import Made, Shape, companions_of, further_loads, inputs_of, stopping_of
+from loadgen.demo import own_server
 from loadgen.entry import enter
-from loadgen.errors import PlanError
-from loadgen.options import (
-    Batch,
-    Burstiness,
-    Cache,
-    CollectMetrics,
-    ConcurrencyRange,
-    Csv,
-    DeadlineMs,
-    Distribution,
-    DryRun,
-    EachInput,
-    EncoderName,
-    EventRange,
-    Events,
-    FailIf,
-    InputPaths,
-    Instances,
-    JsonFlag,
-    MaxConcurrency,
-    MaxInFlight,
-    MaxProbeS,
-    MaxTime,
-    MergeDuplicates,
-    MetricsIntervalMs,
-    MetricsUrl,
-    MinTime,
-    Model,
-    ModuleMap,
-    Mu,
-    Name,
-    Objective,
-    OrderName,
-    Output,
-    Over,
-    Overlay,
-    Percentile,
-    PointOrder,
-    Poisson,
-    Precision,
-    ProbeS,
-    ProfileOption,
-    QuietFlag,
-    RateRange,
-    ReadyTimeoutS,
-    Repeats,
-    RequestCount,
-    RequestIntervals,
-    Saturation,
-    SearchDistribution,
-    Seed,
-    SequenceLength,
-    Shape,
-    SignatureName,
-    Slo,
-    Speed,
-    SpinUs,
-    StepsOption,
-    Strict,
-    StringData,
-    StringLength,
-    Stub,
-    Url,
-    Version,
-    WarmupMs,
-    Weights,
-    WindowMs,
-)
-from loadgen.plan import (
-    MAX_IN_FLIGHT,
-    ByCount,
-    ByPrecision,
-    ByTime,
-    ConcurrencySteps,
-    Generated,
-    InputData,
-    Load,
-    Plan,
-    Profile,
-    Replay,
-    Search,
-    Stopping,
-    Synthetic,
-    read_plan,
-)
+from loadgen.plan import MAX_IN_FLIGHT, Plan, Search, Synthetic, read_plan
 from loadgen.progress import JsonLines, LiveTable, Observer, PlainLines, Quiet
-from loadgen.ranges import (
-    input_option,
-    profile_option,
-    range_option,
-    shape_option,
-    steps_option,
-    weights_option,
-)
+from loadgen.ranges import range_option, weights_option
 
 NOT_STEADY, CROSSED, INTERRUPTED = 5, 6, 130
 EXIT_CODES = """Exit codes: 0 done; 1 a bug of ours; 2 a wrong option, plan or input; 3 the server is absent, not
@@ -125,88 +35,71 @@ app = typer.Typer(
 
 @app.command()
 def sweep(  # noqa: PLR0913, PLR0917 - each is one option
-    model: Model,
-    input_data: InputPaths,
-    url: Url = "localhost:8001",
-    model_version: Version = "",
-    mu: Mu = 200.0,
-    events: Events = 10,
-    seed: Seed = 0,
-    shape: Shape = None,
-    input_: EachInput = None,
-    string_length: StringLength = 128,
-    string_data: StringData = None,
-    overlay: Overlay = 1,
-    merge_duplicates: MergeDuplicates = False,
-    event_range: EventRange = "",
-    encoder: EncoderName = "",
-    module_map: ModuleMap = None,
-    poisson: Poisson = False,
-    cache: Cache = True,
-    batch: Batch = 1,
-    order: OrderName = "shuffle",
-    weights: Weights = "",
-    sequence_length: SequenceLength = 0,
-    concurrency_range: ConcurrencyRange = None,
-    request_rate_range: RateRange = None,
-    request_distribution: Distribution = "constant",
-    cv: Burstiness = 1.0,
-    max_in_flight: MaxInFlight = MAX_IN_FLIGHT,
-    profile: ProfileOption = "",
-    concurrency_steps: StepsOption = "",
-    request_intervals: RequestIntervals = "",
-    speed: Speed = 1.0,
-    spin_us: SpinUs = 1200,
-    measurement_interval: WindowMs = None,
-    warmup_ms: WarmupMs = 2000,
-    request_count: RequestCount = None,
-    precision: Precision = 0.02,
-    min_time: MinTime = 20.0,
-    max_time: MaxTime = 120.0,
-    repeats: Repeats = 1,
-    point_order: PointOrder = "sequential",
-    percentile: Percentile = None,
-    slo: Slo = "",
-    strict: Strict = False,
-    fail_if: FailIf = None,
-    dry_run: DryRun = False,
-    deadline_ms: DeadlineMs = 300_000,
-    collect_metrics: CollectMetrics = True,
-    metrics_url: MetricsUrl = "",
-    metrics_interval: MetricsIntervalMs = 1000,
-    ready_timeout_s: ReadyTimeoutS = 10.0,
-    output: Output = Path("runs"),
-    name: Name = "",
-    csv: Csv = "",
-    quiet: QuietFlag = False,
-    json: JsonFlag = False,
+    model: opt.Model,
+    input_data: opt.InputPaths,
+    url: opt.Url = "localhost:8001",
+    model_version: opt.Version = "",
+    mu: opt.Mu = 200.0,
+    events: opt.Events = 10,
+    seed: opt.Seed = 0,
+    shape: opt.Shape = None,
+    input_: opt.EachInput = None,
+    string_length: opt.StringLength = 128,
+    string_data: opt.StringData = None,
+    overlay: opt.Overlay = 1,
+    merge_duplicates: opt.MergeDuplicates = False,
+    event_range: opt.EventRange = "",
+    encoder: opt.EncoderName = "",
+    module_map: opt.ModuleMap = None,
+    poisson: opt.Poisson = False,
+    cache: opt.Cache = True,
+    batch: opt.Batch = 1,
+    order: opt.OrderName = "shuffle",
+    weights: opt.Weights = "",
+    sequence_length: opt.SequenceLength = 0,
+    also: opt.Also = None,
+    model_weight: opt.ModelWeight = 1.0,
+    concurrency_range: opt.ConcurrencyRange = None,
+    request_rate_range: opt.RateRange = None,
+    request_distribution: opt.Distribution = "constant",
+    cv: opt.Burstiness = 1.0,
+    max_in_flight: opt.MaxInFlight = MAX_IN_FLIGHT,
+    profile: opt.ProfileOption = "",
+    concurrency_steps: opt.StepsOption = "",
+    request_intervals: opt.RequestIntervals = "",
+    speed: opt.Speed = 1.0,
+    spin_us: opt.SpinUs = 1200,
+    measurement_interval: opt.WindowMs = None,
+    warmup_ms: opt.WarmupMs = 2000,
+    request_count: opt.RequestCount = None,
+    precision: opt.Precision = 0.02,
+    min_time: opt.MinTime = 20.0,
+    max_time: opt.MaxTime = 120.0,
+    repeats: opt.Repeats = 1,
+    point_order: opt.PointOrder = "sequential",
+    percentile: opt.Percentile = None,
+    slo: opt.Slo = "",
+    strict: opt.Strict = False,
+    fail_if: opt.FailIf = None,
+    dry_run: opt.DryRun = False,
+    deadline_ms: opt.DeadlineMs = 300_000,
+    collect_metrics: opt.CollectMetrics = True,
+    metrics_url: opt.MetricsUrl = "",
+    metrics_interval: opt.MetricsIntervalMs = 1000,
+    ready_timeout_s: opt.ReadyTimeoutS = 10.0,
+    output: opt.Output = Path("runs"),
+    name: opt.Name = "",
+    csv: opt.Csv = "",
+    quiet: opt.QuietFlag = False,
+    json: opt.JsonFlag = False,
 ) -> None:
     """Measure a served model at each concurrency of a range."""
     from loadgen import api  # noqa: PLC0415 - tables and charts load only when they are needed
 
-    further: list[Load] = [
-        *(
-            [Profile(profile_option(profile), arrivals=request_distribution, cv=cv, max_in_flight=max_in_flight)]
-            if profile
-            else []
-        ),
-        *([ConcurrencySteps(steps_option(concurrency_steps))] if concurrency_steps else []),
-    ]
-    if request_intervals:
-        recorded = os.path.abspath(request_intervals)  # noqa: PTH100
-        further.append(Replay(recorded, speed=speed, max_in_flight=max_in_flight))
-    inputs = _inputs(
+    made = Made(mu, events, seed, poisson, tuple(shape or ()), tuple(input_ or ()), string_length, string_data)
+    inputs = inputs_of(
         input_data,
-        Made(
-            mu,
-            events,
-            seed,
-            poisson,
-            tuple(shape or ()),
-            tuple(input_ or ()),
-            string_length,
-            string_data,
-        ),
+        made,
         overlay=overlay,
         merge_duplicates=merge_duplicates,
         numbers=range_option(event_range) if event_range else None,
@@ -223,8 +116,14 @@ def sweep(  # noqa: PLR0913, PLR0917 - each is one option
         arrivals=request_distribution,
         cv=cv,
         max_in_flight=max_in_flight,
-        loads=further,
-        stopping=_stopping(measurement_interval, warmup_ms, request_count, precision, min_time, max_time),
+        loads=further_loads(
+            profile,
+            concurrency_steps,
+            request_intervals,
+            speed,
+            Shape(request_distribution, cv, max_in_flight),
+        ),
+        stopping=stopping_of(measurement_interval, warmup_ms, request_count, precision, min_time, max_time),
         repeats=repeats,
         point_order=point_order,
         percents=percentile or (),
@@ -238,6 +137,8 @@ def sweep(  # noqa: PLR0913, PLR0917 - each is one option
         order=order,
         weights=weights_option(weights) if weights else (),
         sequence_length=sequence_length,
+        companions=companions_of(also or [], made),
+        model_weight=model_weight,
         ready_timeout_s=ready_timeout_s,
         name=name or None,
         output=output,
@@ -249,36 +150,36 @@ def sweep(  # noqa: PLR0913, PLR0917 - each is one option
 
 @app.command()
 def search(  # noqa: PLR0913, PLR0917 - each is one option
-    model: Model,
-    input_data: InputPaths,
-    slo: Objective,
-    over: Over = "rate",
-    url: Url = "localhost:8001",
-    model_version: Version = "",
-    mu: Mu = 200.0,
-    events: Events = 10,
-    seed: Seed = 0,
-    shape: Shape = None,
-    overlay: Overlay = 1,
-    event_range: EventRange = "",
-    batch: Batch = 1,
-    request_distribution: SearchDistribution = "poisson",
-    cv: Burstiness = 1.0,
-    saturation: Saturation = 16,
-    max_concurrency: MaxConcurrency = 64,
-    probe_s: ProbeS = 20.0,
-    max_probe_s: MaxProbeS = 600.0,
-    strict: Strict = False,
-    dry_run: DryRun = False,
-    deadline_ms: DeadlineMs = 300_000,
-    collect_metrics: CollectMetrics = True,
-    metrics_url: MetricsUrl = "",
-    metrics_interval: MetricsIntervalMs = 1000,
-    ready_timeout_s: ReadyTimeoutS = 10.0,
-    output: Output = Path("runs"),
-    name: Name = "",
-    quiet: QuietFlag = False,
-    json: JsonFlag = False,
+    model: opt.Model,
+    input_data: opt.InputPaths,
+    slo: opt.Objective,
+    over: opt.Over = "rate",
+    url: opt.Url = "localhost:8001",
+    model_version: opt.Version = "",
+    mu: opt.Mu = 200.0,
+    events: opt.Events = 10,
+    seed: opt.Seed = 0,
+    shape: opt.Shape = None,
+    overlay: opt.Overlay = 1,
+    event_range: opt.EventRange = "",
+    batch: opt.Batch = 1,
+    request_distribution: opt.SearchDistribution = "poisson",
+    cv: opt.Burstiness = 1.0,
+    saturation: opt.Saturation = 16,
+    max_concurrency: opt.MaxConcurrency = 64,
+    probe_s: opt.ProbeS = 20.0,
+    max_probe_s: opt.MaxProbeS = 600.0,
+    strict: opt.Strict = False,
+    dry_run: opt.DryRun = False,
+    deadline_ms: opt.DeadlineMs = 300_000,
+    collect_metrics: opt.CollectMetrics = True,
+    metrics_url: opt.MetricsUrl = "",
+    metrics_interval: opt.MetricsIntervalMs = 1000,
+    ready_timeout_s: opt.ReadyTimeoutS = 10.0,
+    output: opt.Output = Path("runs"),
+    name: opt.Name = "",
+    quiet: opt.QuietFlag = False,
+    json: opt.JsonFlag = False,
 ) -> None:
     """Find the highest rate, or concurrency, that keeps an objective; --strict exits with 5 if none is certified.
 
@@ -290,7 +191,7 @@ def search(  # noqa: PLR0913, PLR0917 - each is one option
     cells = {"overlay": overlay, "numbers": range_option(event_range) if event_range else None}
     plan, root = api.plan_of(
         model=model,
-        input_data=_inputs(input_data, Made(mu, events, seed, shapes=tuple(shape or ())), **cells),
+        input_data=inputs_of(input_data, Made(mu, events, seed, shapes=tuple(shape or ())), **cells),
         url=url,
         version=model_version,
         search=Search(slo, over, request_distribution, cv, saturation, max_concurrency, probe_s, max_probe_s),
@@ -311,14 +212,14 @@ def run_plan(  # noqa: PLR0913, PLR0917 - each is one option
     plan_file: Annotated[
         Path, typer.Argument(metavar="PLAN", help="A TOML or JSON plan; every run has its plan.json.")
     ],
-    strict: Strict = False,
-    fail_if: FailIf = None,
-    dry_run: DryRun = False,
-    cache: Cache = True,
-    output: Output = Path("runs"),
-    csv: Csv = "",
-    quiet: QuietFlag = False,
-    json: JsonFlag = False,
+    strict: opt.Strict = False,
+    fail_if: opt.FailIf = None,
+    dry_run: opt.DryRun = False,
+    cache: opt.Cache = True,
+    output: opt.Output = Path("runs"),
+    csv: opt.Csv = "",
+    quiet: opt.QuietFlag = False,
+    json: opt.JsonFlag = False,
 ) -> None:
     """Carry out a plan file."""
     judging = Judging(strict, tuple(fail_if or ()))
@@ -327,18 +228,18 @@ def run_plan(  # noqa: PLR0913, PLR0917 - each is one option
 
 @app.command()
 def demo(  # noqa: PLR0913, PLR0917 - each is one option
-    instances: Instances = 2,
-    signature: SignatureName = "odd",
-    mu: Mu = 20.0,
-    events: Events = 10,
-    seed: Seed = 0,
-    concurrency_range: ConcurrencyRange = "1:6:1",
-    measurement_interval: WindowMs = 5000,
-    warmup_ms: WarmupMs = 2000,
-    output: Output = Path("runs"),
-    stub: Stub = False,
-    quiet: QuietFlag = False,
-    json: JsonFlag = False,
+    instances: opt.Instances = 2,
+    signature: opt.SignatureName = "odd",
+    mu: opt.Mu = 20.0,
+    events: opt.Events = 10,
+    seed: opt.Seed = 0,
+    concurrency_range: opt.ConcurrencyRange = "1:6:1",
+    measurement_interval: opt.WindowMs = 5000,
+    warmup_ms: opt.WarmupMs = 2000,
+    output: opt.Output = Path("runs"),
+    stub: opt.Stub = False,
+    quiet: opt.QuietFlag = False,
+    json: opt.JsonFlag = False,
 ) -> None:
     """Serve the stand-in model on a Triton of our own, sweep it with synthetic events, and report."""
     from loadgen import api  # noqa: PLC0415
@@ -346,7 +247,7 @@ def demo(  # noqa: PLR0913, PLR0917 - each is one option
     async def demonstrate() -> str:
         watcher = observer(quiet=quiet, json=json)
         atomic.make_folder(output)
-        async with _own_server(signature, instances, output / "demo-server.log", stub, watcher.announce) as server:
+        async with own_server(signature, instances, output / "demo-server.log", stub, watcher.announce) as server:
             plan, root = api.plan_of(
                 model=server.model,
                 input_data=Synthetic(mu, events, seed),
@@ -366,13 +267,13 @@ def demo(  # noqa: PLR0913, PLR0917 - each is one option
 
 
 @app.command()
-def serve(instances: Instances = 2, signature: SignatureName = "odd", stub: Stub = False) -> None:
+def serve(instances: opt.Instances = 2, signature: opt.SignatureName = "odd", stub: opt.Stub = False) -> None:
     """Serve the stand-in model on free ports until Ctrl-C."""
 
     async def stand() -> None:
         with tempfile.TemporaryDirectory() as folder:
             log = Path(folder) / "server.log"
-            async with _own_server(signature, instances, log, stub, typer.echo) as server:
+            async with own_server(signature, instances, log, stub, typer.echo) as server:
                 typer.echo(f"{server.model}: gRPC {server.grpc}, metrics {server.metrics_url}")
                 typer.echo(
                     f"try: python -m loadgen sweep -m {server.model} -u {server.grpc} "
@@ -420,52 +321,11 @@ def main() -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """Options of inputs that are made, not read."""
-
-    mu: float = 200.0
-    events: int = 10
-    seed: int = 0
-    poisson: bool = False
-    shapes: tuple[str, ...] = ()
-    each: tuple[str, ...] = ()
-    string_bytes: int = 128
-    string: str | None = None
-
-
-def _inputs(input_data: list[str], made: Made, **cells: Any) -> InputData:  # noqa: ANN401 - fields of Cells
-    """Return what `--input-data` names: synthetic, zero, random, or files."""
-    from loadgen import api  # noqa: PLC0415
-
-    if input_data == ["synthetic"]:
-        encoding = cells.get("encoder", ""), cells.get("module_maps", ())
-        return Synthetic(made.mu, made.events, made.seed, made.poisson, *encoding)
-    match input_data:
-        case ["zero" | "random" as kind]:
-            shapes, each = dict(map(shape_option, made.shapes)), dict(map(input_option, made.each))
-            requests = 1 if {kind, *each.values()} == {"zero"} else made.events
-            return Generated(kind, requests, shapes, made.seed, each, made.string_bytes, made.string)
-    return api.input_of(input_data, **cells)
-
-
-@dataclass(frozen=True, slots=True)
 class Judging:
     """What makes a run end with an exit code of its own."""
 
     strict: bool = False
     fail_if: tuple[str, ...] = ()
-
-
-def _stopping(  # noqa: PLR0913, PLR0917 - each is one option
-    window_ms: int | None, warmup_ms: int, requests: int | None, precision: float, min_s: float, max_s: float
-) -> Stopping:
-    if window_ms is not None and requests is not None:
-        raise PlanError("--request-count: -p says already how long to measure; give one of them")
-    if min_s > max_s:
-        raise PlanError(f"--min-time {min_s:g}: is above --max-time {max_s:g}")
-    if window_ms is not None:
-        return ByTime(window_ms, warmup_ms)
-    return ByCount(requests) if requests is not None else ByPrecision(precision, min_s=min_s, max_s=max_s)
 
 
 def _carry_out(  # noqa: PLR0913, PLR0917 - a plan, what to make of it, and where to show it
@@ -499,25 +359,3 @@ async def _sweep(plan: Plan, root: Path, watcher: Observer, csv: str = "", *, ca
         perf_analyzer.write_csv(sealed, Path(csv))
     watcher.announce(f"report: {sealed.path / 'report.html'}")
     return sealed
-
-
-@asynccontextmanager
-async def _own_server(
-    signature: str, instances: int, log: Path, stub: bool, announce: Callable[[str], None]
-) -> AsyncIterator[Any]:
-    from loadgen.server import embedded, launch  # noqa: PLC0415
-
-    if signature not in {"odd", "itk"}:
-        raise PlanError(f"--signature {signature}: is not known; write odd or itk")
-    reason = "asked for with --stub" if stub else embedded.unavailable_reason()
-    if reason is not None:
-        announce(f"SIMULATED: no Triton here ({reason}): a stub answers after set times")
-        async with launch.serve_stub(signature=signature, instances=instances, log=log) as server:
-            yield server
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        announce("starting Triton with the stand-in model (it is downloaded the first time)")
-        async with launch.serve_standin(
-            signature=signature, instances=instances, directory=Path(folder), log=log
-        ) as server:
-            yield server

@@ -17,12 +17,17 @@ class Open(msgspec.Struct, frozen=True, tag=True):
     seed: int
     order: str = "shuffle"
     weights: tuple[float, ...] = ()
+    mix: tuple[tuple[int, float], ...] = ()
+    """Of several models: how many bodies each has, and how often it is drawn."""
+
     in_sequences: bool = False
     sequence_length: int = 0
 
 
 class Probe(msgspec.Struct, frozen=True, tag=True):
-    """Send the first body once, as the probe's point, and decode the answer."""
+    """Send a body once, as the probe's point, and decode the answer."""
+
+    body: int = 0
 
 
 class Start(msgspec.Struct, frozen=True, tag=True):

@@ -25,6 +25,9 @@ class Body(msgspec.Struct, frozen=True):
     answer: dict[str, str] = {}
     """Output -> sha256 of the raw content that the model must answer; empty where any answer is right."""
 
+    model: str = ""
+    """Which of several models it is for; empty where there is one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -83,6 +86,48 @@ def write(
     return Index(source, synthetic, provenance, digest.hexdigest(), tuple(bodies))
 
 
+def join(path: Path, parts: Mapping[str, tuple[Path, Index]]) -> Index:
+    """Write the corpora of several models, by name, one after another to `path`, and return the index of the whole.
+
+    Raises:
+        FleetError: the disk refuses the file.
+    """
+    digest, bodies, offset = hashlib.sha256(), [], 0
+    try:
+        with path.open("wb") as file:
+            for model, (part, index) in parts.items():
+                content = part.read_bytes()
+                file.write(content)
+                digest.update(content)
+                at = offset
+                bodies += [
+                    msgspec.structs.replace(body, offset_bytes=at + body.offset_bytes, model=model)
+                    for body in index.bodies
+                ]
+                offset += len(content)
+    except OSError as error:
+        raise atomic.refusal(path, error) from error
+    indices = {model: index for model, (_, index) in parts.items()}
+    return Index(
+        source="; ".join(f"{model}: {index.source}" for model, index in indices.items()),
+        synthetic=any(index.synthetic for index in indices.values()),
+        provenance={model: index.provenance for model, index in indices.items()},
+        sha256=digest.hexdigest(),
+        bodies=tuple(bodies),
+        made_for="; ".join(index.made_for for index in indices.values()),
+        dropped_cells=sum(index.dropped_cells for index in indices.values()),
+    )
+
+
+def read_index(path: Path) -> Index:
+    """Read an index.
+
+    Raises:
+        OSError, msgspec.MsgspecError: it is missing or damaged.
+    """
+    return msgspec.json.decode(path.read_bytes(), type=Index)
+
+
 def load(path: Path, index: Index) -> list[bytes]:
     """Return the messages as bytes objects, which is what gRPC takes: one copy for the life of the process."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
@@ -95,6 +140,17 @@ def streams(index: Index) -> list[list[int]]:
     for number, body in enumerate(index.bodies):
         found.setdefault(body.stream, []).append(number)
     return list(found.values())
+
+
+def mixed(groups: Sequence[int], weights: Sequence[float], seed: int, order: str = "shuffle") -> Iterator[int]:
+    """Yield body numbers for ever, each of a group drawn with chances in proportion to `weights`.
+
+    `groups` are numbers of bodies that follow each other in the corpus; within a group the order is that of `passes`.
+    """
+    starts = [sum(groups[:number]) for number in range(len(groups))]
+    walks = [passes(bodies, seed, order) for bodies in groups]
+    for group in passes(len(groups), seed, "random", weights):
+        yield starts[group] + next(walks[group])
 
 
 def passes(bodies: int, seed: int, order: str = "shuffle", weights: Sequence[float] = ()) -> Iterator[int]:

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from loadgen import atomic, environment, journal, pointlog, points, seal, steady
+from loadgen import atomic, corpus, environment, journal, pointlog, points, seal, steady
 from loadgen.errors import LoadgenError, PlanError
 from loadgen.estimate import REQUESTS_MIN
 from loadgen.records import Outcome, Rows
@@ -24,6 +24,9 @@ def finish(run: RunDirectory, log: EventLog, ended: str, reason: str) -> Manifes
     events = read_log(run.log)
     table = measured_points(run)
     seal.write_parquet(table, run.points)
+    models = measured_models(run)
+    if not models.is_empty():
+        seal.write_parquet(models, run.models)
     started = next(event for event in events if event["event"] == "run_started")
     manifest = Manifest(
         name=run.path.name,
@@ -48,6 +51,18 @@ def measured_points(run: RunDirectory) -> pl.DataFrame:
     target = pointlog.target_of(events)
     logs = pointlog.point_logs(events)
     return points.table(points.point_row(log, journal.read_point(run.journal, log.point), target) for log in logs)
+
+
+def measured_models(run: RunDirectory) -> pl.DataFrame:
+    """Measure each model's part of every point; no rows where there is one model, or the corpus is not known."""
+    models = [body.model for body in corpus.read_index(run.corpus_index).bodies] if run.corpus_index.exists() else []
+    if len(set(models)) < 2:  # noqa: PLR2004 - a mix
+        return points.table([])
+    events = read_log(run.log)
+    target, rows = pointlog.target_of(events), []
+    for log in pointlog.point_logs(events):
+        rows += points.model_rows(log, journal.read_point(run.journal, log.point), target, models)
+    return points.table(rows)
 
 
 def rescue(run: RunDirectory) -> Manifest:

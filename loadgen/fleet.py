@@ -48,9 +48,9 @@ class WorkerHandle:
         """Hand the worker its task; return its process id once it is ready."""
         return (await self._ask(opening, Opened)).pid
 
-    async def probe(self) -> Probed:
+    async def probe(self, body: int) -> Probed:
         """Send one request and say how it went."""
-        return await self._ask(Probe(), Probed)
+        return await self._ask(Probe(body), Probed)
 
     def start(self, order: Start) -> None:
         """Begin a point."""

@@ -120,6 +120,20 @@ class Statistics:
     compute_input_ns: int
     compute_infer_ns: int
     compute_output_ns: int
+    parts: Mapping[str, "Statistics"] = field(default_factory=dict)
+    """Of several models together: the counters of each, by name."""
+
+    @classmethod
+    def together(cls, parts: Mapping[str, "Statistics"]) -> "Statistics":
+        """Return the sums of the counters of several models, read one after another."""
+        counters = {
+            name: sum(getattr(part, name) for part in parts.values())
+            for name in cls.__dataclass_fields__
+            if name.endswith(("_count", "_ns")) and name not in {"asked_ns", "read_ns"}
+        }
+        asked_ns = min(part.asked_ns for part in parts.values())
+        read_ns = max(part.read_ns for part in parts.values())
+        return cls(asked_ns, read_ns, "", **counters, parts=parts)
 
 
 def infer_request(

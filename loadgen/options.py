@@ -16,6 +16,17 @@ InputPaths = Annotated[
         "synthetic, zero or random.",
     ),
 ]
+Also = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--also",
+        metavar="MODEL=WEIGHT:INPUT",
+        help="A further model (MODEL@VERSION for a version) that takes its share of the requests; repeatable.",
+    ),
+]
+ModelWeight = Annotated[
+    float, typer.Option("--model-weight", min=0.0, help="Weight of the first model beside those of --also.")
+]
 EachInput = Annotated[
     list[str] | None,
     typer.Option("--input", metavar="NAME=zero|random", help="Values of one input, apart from the rest; repeatable."),

@@ -188,10 +188,20 @@ class Prepared(msgspec.Struct, frozen=True, tag_field="kind", tag="prepared"):
 InputData = PerfJson | Cells | Synthetic | Generated | Prepared
 
 
+class Companion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A further model of the same server, which takes its share of every point's requests."""
+
+    model: str
+    inputs: InputData
+    weight: PositiveFloat = 1.0
+    version: str = ""
+
+
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One run: a target, its inputs, and the points to measure one after the other.
 
-    `slo` is an objective of which every point says how many requests a second kept it.
+    `slo` is an objective of which every point says how many requests a second kept it. Each request goes to the
+    endpoint's model or to one of its `companions`, drawn with chances in proportion to `model_weight` and theirs.
     """
 
     endpoint: Endpoint
@@ -200,6 +210,8 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stopping: Stopping = ByTime()
     search: Search | None = None
     slo: str = ""
+    companions: tuple[Companion, ...] = ()
+    model_weight: PositiveFloat = 1.0
     name: str = "sweep"
     repeats: Positive = 1
     point_order: Literal["sequential", "shuffle", "interleave"] = "sequential"
@@ -245,7 +257,30 @@ def read_plan(path: Path) -> Plan:
     except (OSError, msgspec.MsgspecError, ValueError) as error:
         raise PlanError(f"{path}: cannot read: {error}") from error
     plan = from_json(msgspec.json.encode(content), str(path))
-    return checked(msgspec.structs.replace(plan, inputs=_anchored(plan.inputs, path.parent)))
+    companions = tuple(
+        msgspec.structs.replace(each, inputs=_anchored(each.inputs, path.parent)) for each in plan.companions
+    )
+    inputs = _anchored(plan.inputs, path.parent)
+    return checked(msgspec.structs.replace(plan, inputs=inputs, companions=companions))
+
+
+def alone(plan: Plan) -> tuple[Plan, ...]:
+    """Return the plan as it would be for each of its models by itself."""
+    first = msgspec.structs.replace(plan, companions=(), model_weight=1.0)
+    others = (
+        msgspec.structs.replace(
+            first,
+            endpoint=msgspec.structs.replace(plan.endpoint, model=each.model, version=each.version),
+            inputs=each.inputs,
+        )
+        for each in plan.companions
+    )
+    return (first, *others)
+
+
+def model_key(endpoint: Endpoint) -> str:
+    """Return the name by which tables tell a model from its companions."""
+    return f"{endpoint.model}:{endpoint.version}" if endpoint.version else endpoint.model
 
 
 def _anchored(inputs: InputData, folder: Path) -> InputData:
@@ -270,9 +305,19 @@ def checked(plan: Plan) -> Plan:
     for load in plan.loads:
         _check_load(load)
     _check_objectives(plan)
+    _check_companions(plan)
     if plan.weights and (plan.order != "random" or not sum(plan.weights) > 0):
         raise PlanError("weights: need order random, and one of them above zero")
     return from_json(msgspec.json.encode(plan), "the plan")
+
+
+def _check_companions(plan: Plan) -> None:
+    keys = [model_key(each.endpoint) for each in alone(plan)]
+    twice = next((key for key in keys if keys.count(key) > 1), None)
+    if twice is not None:
+        raise PlanError(f"companions: {twice} is named twice; name each model, or version of it, once")
+    if plan.companions and plan.weights:
+        raise PlanError("weights: are for the requests of one model; a mix has model_weight and a weight a companion")
 
 
 def _check_objectives(plan: Plan) -> None:

@@ -1,53 +1,27 @@
 """One point: begin the load, measure until it is time to stop, drain; the server's counters are read meanwhile."""
 
-import asyncio
-import contextlib
-from collections.abc import Coroutine
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import numpy as np
 
 from loadgen import clock, journal, points, slo, steady
+from loadgen.bench import Bench, Point, read_statistics, settled_statistics, wait, write_log
 from loadgen.commands import Progress, Start
-from loadgen.errors import TargetError
 from loadgen.estimate import nearest_rank
-from loadgen.fleet import WorkerHandle
 from loadgen.kserve import Statistics
 from loadgen.measure import Window
 from loadgen.plan import ByCount, ByPrecision, ByTime, ClosedLoop, ConcurrencySteps, Load, Plan, Stopping
-from loadgen.pointlog import Client, PointLog, Target, is_closed, load_words
+from loadgen.pointlog import Client, PointLog, is_closed, load_words
 from loadgen.points import Row
-from loadgen.progress import Observer
 from loadgen.records import Outcome
-from loadgen.rundir import EventLog, RunDirectory
-from loadgen.server.triton import Triton
 from loadgen.steady import Look
 
-QUIET_POLL_NS = 50 * clock.NS_PER_MS
-QUIET_LIMIT_NS = 2000 * clock.NS_PER_MS
 WARM_POLL_NS = 100 * clock.NS_PER_MS
 ANY_THROUGHPUT = 1e9
 READING_NS = 500 * clock.NS_PER_MS
 """Between two readings of the server's counters while nobody knows yet where the window begins."""
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One load to measure; `repeat` counts from 1."""
-
-    number: int
-    load: Load
-    repeat: int = 1
-    intervals: str = ""
-    """File of the arrivals to replay."""
-
-    stopping: Stopping | None = None
-    """When to stop, if not as the plan says."""
-
-    seed: int | None = None
-    """Of the arrivals, if not that of the plan and the repeat."""
 
 
 @dataclass(slots=True)
@@ -62,33 +36,6 @@ class Measured:
     interrupted: bool = False
 
 
-@dataclass(slots=True)
-class Bench:
-    """Everything that stands ready when a point begins."""
-
-    plan: Plan
-    directory: RunDirectory
-    log: EventLog
-    observer: Observer
-    interrupt: asyncio.Event
-    triton: Triton
-    worker: WorkerHandle
-    target: Target
-    version: str
-    background: tuple[asyncio.Task[None], ...]
-    baseline: Statistics | None = None
-    """The server's counters before our first request."""
-
-    answered: int = 0
-    """Requests answered well since then, as the worker counts them."""
-
-    bodies: int = 0
-    phase: str = ""
-    progress: Progress | None = None
-    reports: list[Progress] = field(default_factory=list)
-    """The worker's reports of the current point."""
-
-
 async def measure_point(bench: Bench, point: Point) -> Row | None:
     """Carry out one point and measure it; None if it was interrupted before there was a window.
 
@@ -96,7 +43,7 @@ async def measure_point(bench: Bench, point: Point) -> Row | None:
         FleetError: the worker or the disk failed; the log and the journal hold what was done.
     """
     plan = bench.plan
-    started = await _settled_statistics(bench)
+    started = await settled_statistics(bench)
     bench.observer.point_started(load_words(point.load))
     bench.progress, bench.reports = None, []
     begun_ns = clock.now_ns()
@@ -110,15 +57,15 @@ async def measure_point(bench: Bench, point: Point) -> Row | None:
         "slo": objective,
     }
     said = {"load": _builtins(point.load), "asked": _builtins(asked), **facts}
-    _log(bench, "point_started", point.number, started, None, **said)
+    write_log(bench, "point_started", point.number, started, None, **said)
     seed = plan.seed + point.repeat - 1 if point.seed is None else point.seed
     bench.worker.start(Start(point.number, point.load, seed, point.intervals, plan.spin_us * 1000))
     measured = await _measure(bench, point, begun_ns)
     bench.phase = "drain"
     account = await bench.worker.stop()
     bench.answered += account.completed
-    drained = await _settled_statistics(bench)
-    _log(bench, "point_drained", point.number, drained, in_flight_ns=account.in_flight_ns)
+    drained = await settled_statistics(bench)
+    write_log(bench, "point_drained", point.number, drained, in_flight_ns=account.in_flight_ns)
     if measured is None:
         return None
     log = PointLog(
@@ -203,7 +150,7 @@ async def _timed(bench: Bench, point: Point, asked: ByTime) -> Measured:
     bench.phase = "window"
     opened = await read_statistics(bench)
     start_ns = clock.now_ns()
-    _log(bench, "window_opened", point.number, opened, start_ns)
+    write_log(bench, "window_opened", point.number, opened, start_ns)
     interrupted = await wait(bench, asked.window_ms * clock.NS_PER_MS)
     window = Window(start_ns, clock.now_ns())
     closed = await read_statistics(bench)
@@ -262,7 +209,7 @@ def _found(
         looks=tuple(look.at_ns for look in looks),
         interrupted=interrupted,
     )
-    _log(bench, "window_opened", point.number, opened, start_ns)
+    write_log(bench, "window_opened", point.number, opened, start_ns)
     _log_closed(bench, point, measured)
     return measured
 
@@ -285,7 +232,7 @@ async def _until_count(bench: Bench, point: Point, begun_ns: int, asked: ByCount
     # From after one completion until after another: as many intervals as requests, none of them half.
     window = Window(int(done_ns[first]) + 1, int(done_ns[last]) + 1)
     measured = Measured(window, opened, closed, fixed=True, interrupted=interrupted)
-    _log(bench, "window_opened", point.number, opened, window.start_ns)
+    write_log(bench, "window_opened", point.number, opened, window.start_ns)
     _log_closed(bench, point, measured)
     return measured
 
@@ -308,7 +255,7 @@ def _log_closed(bench: Bench, point: Point, measured: Measured) -> None:
         "looks": measured.looks,
         "client": _builtins(_client(bench, measured.window)),
     }
-    _log(bench, "window_closed", point.number, measured.closed, measured.window.end_ns, **facts)
+    write_log(bench, "window_closed", point.number, measured.closed, measured.window.end_ns, **facts)
 
 
 def _client(bench: Bench, window: Window) -> Client:
@@ -324,70 +271,3 @@ def _client(bench: Bench, window: Window) -> Client:
 
 def _builtins(value: object) -> Any:  # noqa: ANN401 - plain data
     return msgspec.to_builtins(value)
-
-
-async def wait(bench: Bench, duration_ns: int) -> bool:
-    """Wait `duration_ns`, or less: say whether it was interrupted.
-
-    Raises:
-        FleetError: the worker, or a background task of the run, failed meanwhile.
-    """
-    async with _racing(bench.interrupt.wait(), bench.worker.failed()) as (interrupted, gone):
-        watched = {interrupted, gone, *bench.background}
-        await asyncio.wait(watched, timeout=duration_ns / clock.NS_PER_S, return_when=asyncio.FIRST_COMPLETED)
-        if bench.worker.failure is not None:
-            raise bench.worker.failure
-        for task in bench.background:
-            if task.done():
-                task.result()
-        return bench.interrupt.is_set()
-
-
-@contextlib.asynccontextmanager
-async def _racing(*waits: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - a tuple of as many tasks
-    tasks = tuple(map(asyncio.ensure_future, waits))
-    try:
-        yield tasks
-    finally:
-        for task in tasks:
-            task.cancel()
-
-
-async def read_statistics(bench: Bench) -> Statistics | None:
-    """Read the server's counters once; None, with a warning, where it has none to give."""
-    try:
-        return await bench.triton.statistics(bench.version)
-    except TargetError as error:
-        bench.observer.warn(f"server statistics are missing: {error}")
-        bench.log.event("warning", text=str(error))
-        return None
-
-
-async def _settled_statistics(bench: Bench) -> Statistics | None:
-    """Read the counters until they hold every answer we had and two readings agree, or the patience is over.
-
-    A backend may count a request after it has answered it, so that readings that agree may both be too early.
-    """
-    give_up_ns = clock.now_ns() + QUIET_LIMIT_NS
-    reading = await read_statistics(bench)
-    while reading is not None and clock.now_ns() < give_up_ns:
-        await clock.sleep_ns(QUIET_POLL_NS)
-        earlier, reading = reading, await read_statistics(bench)
-        if reading is not None and _counters(reading) == _counters(earlier) and _all_counted(bench, reading):
-            break
-    return reading
-
-
-def _all_counted(bench: Bench, reading: Statistics) -> bool:
-    return bench.baseline is None or reading.success_count - bench.baseline.success_count >= bench.answered
-
-
-def _counters(reading: Statistics) -> tuple[int, int]:
-    return reading.success_count, reading.fail_count
-
-
-def _log(
-    bench: Bench, event: str, point: int, statistics: Statistics | None, at_ns: int | None = None, **fields: object
-) -> None:
-    facts = asdict(statistics) if statistics else None
-    bench.log.event(event, at_ns, point=point, statistics=facts, **fields)

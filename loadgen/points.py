@@ -4,9 +4,11 @@ The same code serves while a run goes on, at its end, and after a crash.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
+import numpy as np
 import polars as pl
 
 from loadgen import measure, slo
@@ -137,6 +139,31 @@ def point_row(log: PointLog, rows: Rows, target: Target) -> Row:
     row |= _stage_columns(_stages(log.opened, log.closed, target.instances), measurement)
     row["verdict"], row["reason"] = verdict(Case(log, row, rows, measurement))
     return row
+
+
+def model_rows(log: PointLog, rows: Rows, target: Target, models: Sequence[str]) -> list[Row]:
+    """Measure each model's part of a point that several share; `models` names the model of each body.
+
+    The verdict is that of the whole point.
+    """
+    whole, of_body, found = point_row(log, rows, target), np.array(models), []
+    for model in dict.fromkeys(models):
+        part = replace(
+            log,
+            started=_part(log.started, model),
+            opened=_part(log.opened, model),
+            closed=_part(log.closed, model),
+            drained=_part(log.drained, model),
+            in_flight_ns=None,
+            bodies=models.count(model),
+        )
+        row = point_row(part, rows[of_body[rows["body"]] == model], replace(target, model=model, instances=None))
+        found.append(row | {name: whole[name] for name in ("verdict", "reason")})
+    return found
+
+
+def _part(reading: Statistics | None, model: str) -> Statistics | None:
+    return reading.parts.get(model) if reading else None
 
 
 def table(rows: Iterable[Row]) -> pl.DataFrame:

@@ -107,7 +107,7 @@ def read_index(folder: Path) -> corpus.Index:
         PlanError: the folder is none.
     """
     try:
-        return msgspec.json.decode((folder / INDEX_FILE).read_bytes(), type=corpus.Index)
+        return corpus.read_index(folder / INDEX_FILE)
     except (OSError, msgspec.MsgspecError) as error:
         raise PlanError(
             f"{folder}: is no prepared corpus (make one with `python -m inputs cells`): {error}"

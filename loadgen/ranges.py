@@ -133,3 +133,21 @@ def steps_option(text: str) -> tuple[tuple[int, float], ...]:
     if not levels or not all(level > 0 and 0 < seconds < math.inf for level, seconds in levels):
         raise PlanError(f"--concurrency-steps {text}: write LEVEL:SECONDS,... with numbers above 0, as 2:10,8:10")
     return levels
+
+
+def companion_option(text: str) -> tuple[str, str, float, str]:
+    """Parse `--also MODEL[@VERSION]=WEIGHT:INPUT` into model, version, weight and input.
+
+    Raises:
+        PlanError: anything else.
+    """
+    name, _, rest = text.partition("=")
+    model, _, version = name.partition("@")
+    weight, _, given = rest.partition(":")
+    try:
+        share = float(weight)
+    except ValueError:
+        share = 0.0
+    if not model or not given or not 0 < share < math.inf:
+        raise PlanError(f"--also {text}: write MODEL=WEIGHT:INPUT with a weight above 0, as other-model=0.5:in.json")
+    return model, version, share, given

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import shutil
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
@@ -13,11 +14,12 @@ import numpy as np
 
 from loadgen import atomic, clock, corpus, environment, finish, fleet, kserve, points, rundir, seal, trace
 from loadgen import plan as plans
+from loadgen.bench import Bench, Point, Served, read_statistics
 from loadgen.commands import Failed, Open, Progress
 from loadgen.errors import LoadgenError, PlanError, TargetError
 from loadgen.kserve import ModelMetadata
 from loadgen.plan import Generated, Load, Plan, Replay
-from loadgen.point import Bench, Point, measure_point, read_statistics
+from loadgen.point import measure_point
 from loadgen.pointlog import Target
 from loadgen.prepare import Source, index_json, prepare
 from loadgen.progress import Observer
@@ -43,6 +45,9 @@ class Job:
     source: Source
     observer: Observer
     interrupt: asyncio.Event
+    companions: tuple[Source, ...] = ()
+    """Inputs of the plan's companions."""
+
     cached: bool = True
     """Whether a corpus may be taken from, and kept in, the user's cache."""
 
@@ -67,7 +72,9 @@ async def run(job: Job, root: Path) -> RunDirectory:
 async def _carry_out(job: Job, directory: RunDirectory, log: EventLog) -> None:
     try:
         async with _bench(job, directory, log) as bench:
-            await _probe(bench)
+            bench.baseline = await read_statistics(bench)
+            for served in bench.served:
+                await _probe(bench, served)
             if job.plan.search is not None:
                 await seek(bench, job.plan.search)
             else:
@@ -96,11 +103,9 @@ async def _bench(job: Job, directory: RunDirectory, log: EventLog) -> AsyncItera
     atomic.write(directory.plan, plans.to_json(plan))
     atomic.write(directory.environment, _pretty(environment.describe()))
     async with contextlib.AsyncExitStack() as stack:
-        triton = await stack.enter_async_context(Triton(plan.endpoint))
-        await triton.wait_ready(plan.ready_timeout_s)
-        metadata = await triton.metadata()
-        target = await _describe_target(job, log, triton, metadata)
-        index_bodies = _write_corpus(job, directory, log, metadata)
+        models = [await _meet(stack, alone) for alone in plans.alone(plan)]
+        target = await _describe_target(job, log, models)
+        index = _write_corpus(job, directory, log, [metadata for _, metadata in models])
         bench: Bench | None = None
 
         def on_report(news: Progress | Failed) -> None:
@@ -109,30 +114,40 @@ async def _bench(job: Job, directory: RunDirectory, log: EventLog) -> AsyncItera
 
         worker = await stack.enter_async_context(fleet.worker(on_report, directory.worker_errors))
         poller = await stack.enter_async_context(_polling(job, log))
-        version = plan.endpoint.version or max(metadata.versions, key=_version_number, default="1")
-        bench = Bench(
-            plan, directory, log, job.observer, job.interrupt, triton, worker, target, version, background=poller
-        )
-        bench.bodies = index_bodies
-        await worker.open(_opening(plan, directory, metadata))
+        served = tuple(_served(triton, metadata, index) for triton, metadata in models)
+        bench = Bench(plan, directory, log, job.observer, job.interrupt, served, worker, target, background=poller)
+        bench.bodies = len(index.bodies)
+        await worker.open(_opening(plan, directory, models[0][1], index))
         yield bench
 
 
-async def _probe(bench: Bench) -> None:
-    """Send one request and look at the answer, before any load.
+async def _meet(stack: contextlib.AsyncExitStack, plan: Plan) -> tuple[Triton, ModelMetadata]:
+    """Return a model that is ready, and its declaration."""
+    triton = await stack.enter_async_context(Triton(plan.endpoint))
+    await triton.wait_ready(plan.ready_timeout_s)
+    return triton, await triton.metadata()
+
+
+def _served(triton: Triton, metadata: ModelMetadata, index: corpus.Index) -> Served:
+    version = triton.endpoint.version or max(metadata.versions, key=_version_number, default="1")
+    models = [body.model for body in index.bodies]
+    key = plans.model_key(triton.endpoint)
+    return Served(triton, version, models.index(key) if key in models else 0)
+
+
+async def _probe(bench: Bench, served: Served) -> None:
+    """Send a model one request and look at the answer, before any load.
 
     Raises:
         TargetError: the model refuses it.
     """
     bench.phase = "first request"
-    bench.baseline = await read_statistics(bench)
-    probed = await bench.worker.probe()
+    model = plans.model_key(served.triton.endpoint)
+    probed = await bench.worker.probe(served.first_body)
     bench.answered += probed.outcome == "ok"
-    bench.log.event("probe", **msgspec.to_builtins(probed))
+    bench.log.event("probe", model=model, **msgspec.to_builtins(probed))
     if probed.outcome != "ok":
-        raise TargetError(
-            f"{bench.plan.endpoint.model}: the first request failed: {probed.outcome}: {probed.details}"
-        )
+        raise TargetError(f"{model}: the first request failed: {probed.outcome}: {probed.details}")
     outputs = ", ".join(probed.outputs)
     milliseconds = probed.service_ns / clock.NS_PER_MS
     bench.observer.announce(f"first request: {milliseconds:.1f} ms, {probed.response_bytes} bytes: {outputs}")
@@ -149,7 +164,7 @@ async def _points(bench: Bench) -> None:
         if bench.interrupt.is_set():
             return
         if row is not None and row["completed"] == 0 and row["failed"] > 0:
-            await bench.triton.wait_ready(RECOVERY_TIMEOUT_S)
+            await bench.served[0].triton.wait_ready(RECOVERY_TIMEOUT_S)
 
 
 def points_of(plan: Plan, directory: RunDirectory | None = None) -> list[Point]:
@@ -184,29 +199,40 @@ def _intervals(load: Load, number: int, directory: RunDirectory | None) -> str:
     return str(path)
 
 
-async def _describe_target(job: Job, log: EventLog, triton: Triton, metadata: ModelMetadata) -> Target:
-    server, config = await triton.server_metadata(), await triton.model_config()
-    log.event("server", server=server, config=config, metadata=asdict(metadata))
-    parameters = config.get("parameters")
-    known = parameters if isinstance(parameters, dict) else {}
-    notes = [note for key, note in SIMULATING_PARAMETERS.items() if key in known]
+async def _describe_target(job: Job, log: EventLog, models: list[tuple[Triton, ModelMetadata]]) -> Target:
+    server = await models[0][0].server_metadata()
+    notes: list[str] = []
+    instances: int | None = 0
+    for triton, metadata in models:
+        config = await triton.model_config()
+        log.event("server", server=server, config=config, metadata=asdict(metadata))
+        parameters = config.get("parameters")
+        known = parameters if isinstance(parameters, dict) else {}
+        notes += [note for key, note in SIMULATING_PARAMETERS.items() if key in known and note not in notes]
+        own = kserve.instances(config)
+        instances = None if instances is None or own is None else instances + own
+    sources = (job.source, *job.companions)
+    keys = [plans.model_key(triton.endpoint) if len(models) > 1 else metadata.name for triton, metadata in models]
     target = Target(
-        model=metadata.name,
+        model=" + ".join(keys),
         server=" ".join([f"{server.get('name')} {server.get('version')}", *(f"({note})" for note in notes)]),
-        inputs=job.source.description,
-        simulated=bool(notes) or job.source.synthetic,
-        instances=kserve.instances(config),
+        inputs="; ".join(source.description for source in sources),
+        simulated=bool(notes) or any(source.synthetic for source in sources),
+        instances=instances,
     )
     log.event("target", target=asdict(target))
-    instances = f"{target.instances} instances" if target.instances else "instances not known"
-    job.observer.announce(f"target: {target.model} on {target.server} at {job.plan.endpoint.grpc}, {instances}")
+    words = f"{target.instances} instances" if target.instances else "instances not known"
+    job.observer.announce(f"target: {target.model} on {target.server} at {job.plan.endpoint.grpc}, {words}")
     return target
 
 
-def _write_corpus(job: Job, directory: RunDirectory, log: EventLog, metadata: ModelMetadata) -> int:
-    """Write the corpus of the run; return how many requests it holds."""
-    plan = job.plan
-    index = prepare(plan, job.source, metadata, directory.corpus, job.observer, cached=job.cached)
+def _write_corpus(job: Job, directory: RunDirectory, log: EventLog, models: list[ModelMetadata]) -> corpus.Index:
+    """Write the corpus of the run and return its index."""
+    plan, metadata = job.plan, models[0]
+    if plan.companions:
+        index = _joint_corpus(job, directory, models)
+    else:
+        index = prepare(plan, job.source, metadata, directory.corpus, job.observer, cached=job.cached)
     choices = len(corpus.streams(index)) if metadata.sequence else len(index.bodies)
     if plan.weights and len(plan.weights) != choices:
         raise PlanError(f"weights: {len(plan.weights)} are given; the inputs have {choices} to choose from")
@@ -217,7 +243,27 @@ def _write_corpus(job: Job, directory: RunDirectory, log: EventLog, metadata: Mo
     job.observer.announce(f"inputs: {index.source}; {len(sizes)} requests of {mean_mb:.3g} MB on average")
     if index.dropped_cells:
         job.observer.warn(f"{index.dropped_cells} cells of geometry id 0 were left out: no module is known for them")
-    return len(sizes)
+    return index
+
+
+def _joint_corpus(job: Job, directory: RunDirectory, models: list[ModelMetadata]) -> corpus.Index:
+    """Write the requests of a model and its companions into one corpus.
+
+    Raises:
+        PlanError: one of them keeps state, so that its requests cannot be drawn one by one.
+    """
+    parts: dict[str, tuple[Path, corpus.Index]] = {}
+    sources = (job.source, *job.companions)
+    for plan, source, metadata in zip(plans.alone(job.plan), sources, models, strict=True):
+        if metadata.sequence:
+            raise PlanError(f"companions: {metadata.name} keeps state between requests; measure it by itself")
+        part = directory.path / f"corpus-{len(parts)}.bin"
+        index = prepare(plan, source, metadata, part, job.observer, cached=job.cached)
+        parts[plans.model_key(plan.endpoint)] = part, index
+    joint = corpus.join(directory.corpus, parts)
+    for part, _ in parts.values():
+        part.unlink()
+    return joint
 
 
 @asynccontextmanager
@@ -263,7 +309,7 @@ def _own_samples(news: Progress) -> list[Sample]:
     return [Sample(news.at_ns, OWN_SOURCE, metric, "{}", float(value)) for metric, value in figures.items()]
 
 
-def _opening(plan: Plan, directory: RunDirectory, metadata: ModelMetadata) -> Open:
+def _opening(plan: Plan, directory: RunDirectory, metadata: ModelMetadata, index: corpus.Index) -> Open:
     return Open(
         worker=0,
         journal=str(directory.journal),
@@ -274,9 +320,19 @@ def _opening(plan: Plan, directory: RunDirectory, metadata: ModelMetadata) -> Op
         seed=plan.seed,
         order=plan.order,
         weights=plan.weights,
+        mix=_mix(plan, index),
         in_sequences=metadata.sequence,
         sequence_length=_sequence_length(plan) if metadata.sequence else 0,
     )
+
+
+def _mix(plan: Plan, index: corpus.Index) -> tuple[tuple[int, float], ...]:
+    """Return how many requests each of several models has in the corpus, and its weight."""
+    if not plan.companions:
+        return ()
+    bodies = Counter(body.model for body in index.bodies)
+    weights = (plan.model_weight, *(each.weight for each in plan.companions))
+    return tuple(zip(bodies.values(), weights, strict=True))
 
 
 def _sequence_length(plan: Plan) -> int:

@@ -103,6 +103,11 @@ class RunDirectory:
         return self.path / "points.parquet"
 
     @property
+    def models(self) -> Path:
+        """One row a measured point and model, where several models share the load."""
+        return self.path / "models.parquet"
+
+    @property
     def points_csv(self) -> Path:
         """The points in perf_analyzer's CSV format."""
         return self.path / "points.csv"

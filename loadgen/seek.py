@@ -3,9 +3,10 @@
 import msgspec
 
 from loadgen import atomic, journal, measure, seal, search, slo
+from loadgen.bench import Bench, Point
 from loadgen.measure import Window
 from loadgen.plan import ByTime, Search
-from loadgen.point import Bench, Point, measure_point
+from loadgen.point import measure_point
 from loadgen.pointlog import is_closed, load_words
 from loadgen.points import Row, percent_name, table
 from loadgen.records import Rows

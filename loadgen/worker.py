@@ -64,9 +64,10 @@ class Worker:
             transport, journal, _walk(opening, index, bodies), opening.deadline_ns, self._on_failure, self._fault
         )
         self._transport, self._journal = transport, journal
-        self._probe_message = bodies[0]
+        self._bodies = bodies
+        self._probe_suffix = b""
         if opening.in_sequences:
-            self._probe_message += kserve.sequence_parameters(PROBE_SEQUENCE, first=True, last=True)
+            self._probe_suffix = kserve.sequence_parameters(PROBE_SEQUENCE, first=True, last=True)
         self._deadline_ns = opening.deadline_ns
         self._process = psutil.Process()
         self._point = PROBE_POINT
@@ -78,7 +79,7 @@ class Worker:
         """Carry out one order; what takes time goes on as a task."""
         match order:
             case Probe():
-                self._probe()
+                self._probe(order.body)
             case Start():
                 self._point = order.point
                 gc.collect()
@@ -120,9 +121,9 @@ class Worker:
         await self._drive.drained()
         report(Drained(self._point, self._drive.counts.completed, self._drive.counts.in_flight_ns))
 
-    def _probe(self) -> None:
-        sent_ns = clock.now_ns()
-        row = self._journal.born(PROBE_POINT, 0, sent_ns, sent_ns, len(self._probe_message))
+    def _probe(self, body: int) -> None:
+        message, sent_ns = self._bodies[body] + self._probe_suffix, clock.now_ns()
+        row = self._journal.born(PROBE_POINT, body, sent_ns, sent_ns, len(message))
 
         def on_reply(reply: Reply) -> None:
             self._journal.ended(row, reply)
@@ -132,7 +133,7 @@ class Worker:
             service_ns = reply.done_ns - sent_ns
             report(Probed(reply.outcome.label, details, service_ns, len(reply.response), words))
 
-        self._transport.send(self._probe_message, self._deadline_ns, on_reply)
+        self._transport.send(message, self._deadline_ns, on_reply)
 
     def _fault(self, body: int, response: bytes) -> str | None:
         expected = self._answers[body]
@@ -160,6 +161,9 @@ def _pace(order: Start, drive: Drive) -> Pace:
 
 
 def _walk(opening: Open, index: corpus.Index, bodies: list[bytes]) -> Walk:
+    if opening.mix:
+        groups, weights = zip(*opening.mix, strict=True)
+        return Bodies(bodies, corpus.mixed(groups, weights, opening.seed, opening.order))
     if not opening.in_sequences:
         return Bodies(bodies, corpus.passes(len(bodies), opening.seed, opening.order, opening.weights))
     streams = corpus.streams(index)

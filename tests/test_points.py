@@ -15,7 +15,7 @@ from loadgen.records import ROW, Outcome, Rows
 
 TARGET = Target("traccc-gpu", "triton 2.51.0", "replay of 3 cells files", simulated=False, instances=2)
 SERVICE_NS = 10_000
-ZERO = Statistics(0, 0, "1", *([0] * 10))
+ZERO = Statistics(0, 0, "1", 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
 def constant_rows(concurrency: int, rounds: int, outcome: Outcome = Outcome.OK) -> Rows:

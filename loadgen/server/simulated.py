@@ -26,13 +26,14 @@ class Refused(Exception):  # noqa: N818 - an answer, not an error of ours
 class StubConfig:
     """How the stub behaves; every k-th request (counted from 1) fails or hangs where `fail_every` etc. say so.
 
-    Service times of mean `service_ns` are `constant`, `exponential`, or `bimodal` (nine in ten a third of the mean,
-    the tenth the rest), drawn from `seed`. Nothing is served from `stall_at_ns` after the first request on, for
-    `stall_for_ns`. Timers are late by a millisecond or so; the last `spin_ns` of a service are spun, where it must be
-    exact.
+    `companions` are further models of the same signature, served by the same instances. Service times of mean
+    `service_ns` are `constant`, `exponential`, or `bimodal` (nine in ten a third of the mean, the tenth the rest),
+    drawn from `seed`. Nothing is served from `stall_at_ns` after the first request on, for `stall_for_ns`. Timers are
+    late by a millisecond or so; the last `spin_ns` of a service are spun, where it must be exact.
     """
 
     model: str = MODEL
+    companions: tuple[str, ...] = ()
     signature: str = "odd"
     instances: int = 2
     base_ns: int = 5_000_000
@@ -74,7 +75,7 @@ class RunningStub:
     config: StubConfig
     grpc: str = ""
     metrics_url: str | None = None
-    counters: Counters = field(default_factory=Counters)
+    models: dict[str, Counters] = field(init=False)
     served: int = 0
     arrived: int = 0
     in_service: int = 0
@@ -86,7 +87,13 @@ class RunningStub:
 
     def __post_init__(self) -> None:
         """Seed the service times."""
+        self.models = {model: Counters() for model in (self.config.model, *self.config.companions)}
         self.random = np.random.default_rng(self.config.seed)
+
+    @property
+    def counters(self) -> Counters:
+        """The counters of the first model."""
+        return self.models[self.config.model]
 
     def draw_ns(self, cells: int) -> int:
         """Draw the next service time."""
@@ -98,7 +105,7 @@ class RunningStub:
                 return round(mean_ns * (SHORT if self.random.random() < SHORT_SHARE else LONG))
         return mean_ns
 
-    async def infer(self, cells: int) -> None:
+    async def infer(self, model: str, cells: int) -> None:
         """Queue for an instance and hold it for the service time; raise `Refused` for a request that is to fail."""
         arrived_ns = clock.now_ns()
         self.arrived += 1
@@ -113,11 +120,11 @@ class RunningStub:
         finally:
             self._free_instance()
         if self.config.fail_every and number % self.config.fail_every == 0:
-            self.counters.fail += 1
-            self.counters.fail_ns += clock.now_ns() - arrived_ns
+            self.models[model].fail += 1
+            self.models[model].fail_ns += clock.now_ns() - arrived_ns
             raise Refused(grpc.StatusCode.UNAVAILABLE, f"request {number} is to fail")
         self.served += 1
-        self._count(arrived_ns, started_ns, clock.now_ns())
+        self._count(model, arrived_ns, started_ns, clock.now_ns())
 
     def end_ns(self, started_ns: int, cells: int) -> int:
         """Return when a request ends that an instance takes now; a stall in its way delays it."""
@@ -156,12 +163,14 @@ class RunningStub:
                 return
         self.in_service -= 1
 
-    def _count(self, arrived_ns: int, started_ns: int, done_ns: int) -> None:
+    def _count(self, model: str, arrived_ns: int, started_ns: int, done_ns: int) -> None:
+        counters = self.models[model]
+
         def add() -> None:
-            self.counters.success += 1
-            self.counters.success_ns += done_ns - arrived_ns
-            self.counters.queue_ns += started_ns - arrived_ns
-            self.counters.compute_infer_ns += done_ns - started_ns
+            counters.success += 1
+            counters.success_ns += done_ns - arrived_ns
+            counters.queue_ns += started_ns - arrived_ns
+            counters.compute_infer_ns += done_ns - started_ns
 
         if self.config.late_statistics_ns:
             asyncio.get_running_loop().call_later(self.config.late_statistics_ns / clock.NS_PER_S, add)

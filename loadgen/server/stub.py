@@ -45,8 +45,8 @@ class Service:
         for tensor in self.inputs:
             _check_input(tensor, given)
         cells = given[self.inputs[0].name][1][0]
-        await self.stub.infer(cells)
-        return self._answer(cells)
+        await self.stub.infer(request.model_name, cells)
+        return self._answer(request.model_name, cells)
 
     async def server_live(self, _request: Message) -> object:
         """Say that the server runs."""
@@ -58,7 +58,7 @@ class Service:
 
     async def model_ready(self, request: service_pb2.ModelReadyRequest) -> object:
         """Say whether the model is there and ready."""
-        return service_pb2.ModelReadyResponse(ready=self.stub.config.ready and request.name == self.stub.config.model)
+        return service_pb2.ModelReadyResponse(ready=self.stub.config.ready and request.name in self.stub.models)
 
     async def server_metadata(self, _request: Message) -> object:
         """Name the server."""
@@ -67,9 +67,7 @@ class Service:
     async def model_metadata(self, request: service_pb2.ModelMetadataRequest) -> object:
         """Declare the model's tensors."""
         self._known(request.name)
-        reply = service_pb2.ModelMetadataResponse(
-            name=self.stub.config.model, versions=[MODEL_VERSION], platform="stub"
-        )
+        reply = service_pb2.ModelMetadataResponse(name=request.name, versions=[MODEL_VERSION], platform="stub")
         for declared, tensors in ((reply.inputs, self.inputs), (reply.outputs, self.outputs)):
             for tensor in tensors:
                 declared.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
@@ -79,7 +77,7 @@ class Service:
         """Give the configuration, with the note that nothing is computed."""
         self._known(request.name)
         reply = service_pb2.ModelConfigResponse()
-        reply.config.name, reply.config.backend = self.stub.config.model, "stub"
+        reply.config.name, reply.config.backend = request.name, "stub"
         reply.config.instance_group.add(count=self.stub.config.instances, kind="KIND_CPU")
         reply.config.parameters["stub"].string_value = SIMULATED
         return reply
@@ -87,9 +85,9 @@ class Service:
     async def model_statistics(self, request: service_pb2.ModelStatisticsRequest) -> object:
         """Give the counters as Triton does."""
         self._known(request.name)
-        counters = self.stub.counters
+        counters = self.stub.models[request.name]
         reply = service_pb2.ModelStatisticsResponse()
-        entry = reply.model_stats.add(name=self.stub.config.model, version=MODEL_VERSION)
+        entry = reply.model_stats.add(name=request.name, version=MODEL_VERSION)
         entry.inference_count = entry.execution_count = counters.success
         stats = entry.inference_stats
         stats.success.count, stats.success.ns = counters.success, counters.success_ns
@@ -99,8 +97,8 @@ class Service:
         stats.compute_input.count = stats.compute_output.count = counters.success
         return reply
 
-    def _answer(self, cells: int) -> object:
-        reply = service_pb2.ModelInferResponse(model_name=self.stub.config.model, model_version=MODEL_VERSION)
+    def _answer(self, model: str, cells: int) -> object:
+        reply = service_pb2.ModelInferResponse(model_name=model, model_version=MODEL_VERSION)
         for tensor in self.outputs:
             shape = tuple(cells // CELLS_PER_TRACK if size < 0 else size for size in tensor.shape)
             reply.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=shape)
@@ -108,7 +106,7 @@ class Service:
         return reply
 
     def _known(self, model: str) -> None:
-        if model != self.stub.config.model:
+        if model not in self.stub.models:
             raise Refused(grpc.StatusCode.NOT_FOUND, f"Request for unknown model: '{model}' is not found")
 
 

@@ -1,0 +1,147 @@
+"""What stands ready while points are measured: target, worker, log; waiting on them, and the server's counters."""
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from loadgen import clock
+from loadgen.commands import Progress
+from loadgen.errors import TargetError
+from loadgen.fleet import WorkerHandle
+from loadgen.kserve import Statistics
+from loadgen.plan import Load, Plan, Stopping, model_key
+from loadgen.pointlog import Target
+from loadgen.progress import Observer
+from loadgen.rundir import EventLog, RunDirectory
+from loadgen.server.triton import Triton
+
+QUIET_POLL_NS = 50 * clock.NS_PER_MS
+QUIET_LIMIT_NS = 2000 * clock.NS_PER_MS
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One load to measure; `repeat` counts from 1."""
+
+    number: int
+    load: Load
+    repeat: int = 1
+    intervals: str = ""
+    """File of the arrivals to replay."""
+
+    stopping: Stopping | None = None
+    """When to stop, if not as the plan says."""
+
+    seed: int | None = None
+    """Of the arrivals, if not that of the plan and the repeat."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A model under load; `first_body` is the first of its requests in the corpus."""
+
+    triton: Triton
+    version: str
+    first_body: int = 0
+
+
+@dataclass(slots=True)
+class Bench:
+    """Everything that stands ready when a point begins."""
+
+    plan: Plan
+    directory: RunDirectory
+    log: EventLog
+    observer: Observer
+    interrupt: asyncio.Event
+    served: tuple[Served, ...]
+    worker: WorkerHandle
+    target: Target
+    background: tuple[asyncio.Task[None], ...]
+    baseline: Statistics | None = None
+    """The server's counters before our first request."""
+
+    answered: int = 0
+    """Requests answered well since then, as the worker counts them."""
+
+    bodies: int = 0
+    phase: str = ""
+    progress: Progress | None = None
+    reports: list[Progress] = field(default_factory=list)
+    """The worker's reports of the current point."""
+
+
+async def wait(bench: Bench, duration_ns: int) -> bool:
+    """Wait `duration_ns`, or less: say whether it was interrupted.
+
+    Raises:
+        FleetError: the worker, or a background task of the run, failed meanwhile.
+    """
+    async with _racing(bench.interrupt.wait(), bench.worker.failed()) as (interrupted, gone):
+        watched = {interrupted, gone, *bench.background}
+        await asyncio.wait(watched, timeout=duration_ns / clock.NS_PER_S, return_when=asyncio.FIRST_COMPLETED)
+        if bench.worker.failure is not None:
+            raise bench.worker.failure
+        for task in bench.background:
+            if task.done():
+                task.result()
+        return bench.interrupt.is_set()
+
+
+@contextlib.asynccontextmanager
+async def _racing(*waits: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - a tuple of as many tasks
+    tasks = tuple(map(asyncio.ensure_future, waits))
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def read_statistics(bench: Bench) -> Statistics | None:
+    """Read the server's counters once; None, with a warning, where it has none to give."""
+    try:
+        readings = {
+            model_key(each.triton.endpoint): await each.triton.statistics(each.version) for each in bench.served
+        }
+        known = {name: reading for name, reading in readings.items() if reading is not None}
+        if len(known) < len(readings):
+            return None
+        return Statistics.together(known) if len(known) > 1 else next(iter(known.values()))
+    except TargetError as error:
+        bench.observer.warn(f"server statistics are missing: {error}")
+        bench.log.event("warning", text=str(error))
+        return None
+
+
+async def settled_statistics(bench: Bench) -> Statistics | None:
+    """Read the counters until they hold every answer we had and two readings agree, or the patience is over.
+
+    A backend may count a request after it has answered it, so that readings that agree may both be too early.
+    """
+    give_up_ns = clock.now_ns() + QUIET_LIMIT_NS
+    reading = await read_statistics(bench)
+    while reading is not None and clock.now_ns() < give_up_ns:
+        await clock.sleep_ns(QUIET_POLL_NS)
+        earlier, reading = reading, await read_statistics(bench)
+        if reading is not None and _counters(reading) == _counters(earlier) and _all_counted(bench, reading):
+            break
+    return reading
+
+
+def _all_counted(bench: Bench, reading: Statistics) -> bool:
+    return bench.baseline is None or reading.success_count - bench.baseline.success_count >= bench.answered
+
+
+def _counters(reading: Statistics) -> tuple[int, int]:
+    return reading.success_count, reading.fail_count
+
+
+def write_log(
+    bench: Bench, event: str, point: int, statistics: Statistics | None, at_ns: int | None = None, **fields: object
+) -> None:
+    """Log an event of a point with a reading of the counters."""
+    facts = asdict(statistics) if statistics else None
+    bench.log.event(event, at_ns, point=point, statistics=facts, **fields)
