@@ -8,6 +8,7 @@ are run. Truths come from the server's law or from an exact recursion, never fro
 import csv
 import json
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -114,12 +115,13 @@ def rate(row: dict[str, Any]) -> str:
 
 def w1() -> Answer:
     """A level that does not settle."""
-    server = ["--base-ms", "50", "--instances", "4", "--stall-at-s", "9", "--stall-for-s", "2"]
+    server = ["--base-ms", "50", "--instances", "4", "--stall-at-s", "9.5", "--stall-for-s", "0.6"]
     theirs = analyze(server, "-p", "1000", "-r", "3", "--concurrency-range", "1:4")
     ours = measure(server, [ClosedLoop(n) for n in (1, 2, 3, 4)], ByTime(3600, 200))
+    assert theirs.code == 0, theirs.text
     said = ", ".join(f"{row['concurrency']}: {rate(row)} {row['verdict']}" for row in ours)
     return Answer(
-        "concurrency 1 to 4, four instances of 50 ms; 9 s in, all stand still for 2 s",
+        "concurrency 1 to 4, four instances of 50 ms; 9.5 s in, all stand still for 0.6 s",
         "20, 40, 60, 80/s but for the level that met the stall",
         theirs.ended,
         said,
@@ -153,11 +155,14 @@ def w3() -> Answer:
     )
 
 
-STALL = ["--base-ms", "5", "--instances", "1", "--stall-at-s", "7", "--stall-for-s", "0.8"]
+STALL = ["--base-ms", "5", "--instances", "1", "--stall-at-s", "7", "--stall-for-s", "0.8", "--spin-us", "1500"]
 
 
-def stalled_percentiles(service_s: float, window_s: float, into_s: float) -> dict[int, float]:
-    """Return exact response times of 50/s at one instance that stands still for 0.8 s: Lindley's recursion."""
+def stalled_percentiles(service_s: float, gap_s: float, window_s: float, into_s: float) -> dict[int, float]:
+    """Return exact response times of 50/s at one instance that stands still for 0.8 s: Lindley's recursion.
+
+    `gap_s` is what lies between client and server, on no instance's account.
+    """
     free_s, times = 0.0, []
     for number in range(round(50 * window_s)):
         due_s = number / 50
@@ -165,19 +170,19 @@ def stalled_percentiles(service_s: float, window_s: float, into_s: float) -> dic
         free_s = begin_s + service_s
         if begin_s < into_s + 0.8 and free_s > into_s:
             free_s += into_s + 0.8 - max(begin_s, into_s)
-        times.append(free_s - due_s)
+        times.append(free_s - due_s + gap_s)
     ordered = np.sort(times)
     return {percent: 1000 * float(ordered[int(percent / 100 * (len(times) - 1) + 0.5)]) for percent in (50, 90, 95)}
 
 
 def w5() -> Answer:
     """A stall in an open loop: coordinated omission."""
-    theirs = analyze(STALL, "-p", "4000", "-r", "4", "-s", "90", "--request-rate-range", "50")
+    theirs = analyze(STALL, "-p", "4000", "-r", "4", "-s", "999", "--request-rate-range", "50")
     (ours,) = measure(STALL, [OpenLoop(50)], ByTime(6000, 3000))
-    service_s = (ours["server_compute_infer_ns"] + ours["network_ns"]) / 1e9
     # The stall stretches one service, which the mean of the server's log holds too.
-    service_s -= 0.8 / ours["server_success"]
-    truth = stalled_percentiles(service_s, 6.0, 4.0)
+    service_s = ours["server_compute_infer_ns"] / 1e9 - 0.8 / ours["server_success"]
+    gap_s = ours["network_ns"] / 1e9
+    truth = stalled_percentiles(service_s, gap_s, 6.0, 4.0)
     pairs = {percent: (ours[f"response_p{percent}_ns"] / 1e6, value) for percent, value in truth.items()}
     off = max(abs(mine / value - 1) for percent, (mine, value) in pairs.items() if percent > 50)  # noqa: PLR2004
     row = theirs.rows[0] if theirs.rows else {}
@@ -185,7 +190,7 @@ def w5() -> Answer:
     return Answer(
         "50/s constant, one instance of 5 ms, 0.8 s of standstill once (perf_analyzer: once in its 14 s)",
         ", ".join(f"p{percent} {value:.1f} ms" for percent, value in truth.items())
-        + f" (window of 6 s, service {1000 * service_s:.2f} ms)",
+        + f" (window of 6 s; {1000 * service_s:.2f} ms in the server, {1000 * gap_s:.2f} outside)",
         ", ".join(told) or theirs.ended,
         ", ".join(f"p{p} {mine:.1f} ms" for p, (mine, _) in pairs.items())
         + f" (within {off:.1%} at p90, p95); service p95 {ours['service_p95_ns'] / 1e6:.1f} ms",
@@ -194,7 +199,7 @@ def w5() -> Answer:
 
 def w6() -> Answer:
     """The same stall in a closed loop."""
-    theirs = analyze(STALL, "-p", "4000", "-r", "4", "-s", "90", "--concurrency-range", "1")
+    theirs = analyze(STALL, "-p", "4000", "-r", "4", "-s", "999", "--concurrency-range", "1")
     (ours,) = measure(STALL, [ClosedLoop(1)], ByTime(6000, 3000))
     row = theirs.rows[0] if theirs.rows else {}
     text = f"p99 {float(row['p99 latency']) / 1000:.1f} ms, no maximum" if row else theirs.ended
@@ -224,12 +229,14 @@ def w7() -> Answer:
 def w8() -> Answer:
     """Few requests a window."""
     server = ["--base-ms", "700", "--instances", "1"]
-    theirs = analyze(server, "-p", "1000", "--concurrency-range", "1")
+    theirs = analyze(server, "-p", "1000", "-v", "--concurrency-range", "1")
     (ours,) = measure(server, [ClosedLoop(1)], ByTime(60_000, 1000))
+    windows = sorted(map(float, re.findall(r"Pass \[\d+\] throughput: ([\d.]+)", theirs.text)))
+    told = f"; it reports {float(theirs.rows[0]['Inferences/Second']):.2f}/s" if theirs.rows else ""
     return Answer(
         "exactly 700 ms, concurrency 1, windows of 1.2 s",
         "1.43/s",
-        theirs.ended,
+        f"{theirs.ended}; {len(windows)} windows, each {windows[0]:.2f} or {windows[-1]:.2f}/s{told}",
         f"{rate(ours)}, {ours['verdict']}",
     )
 
@@ -260,16 +267,21 @@ def w11() -> Answer:
 
 
 def w12() -> Answer:
-    """Levels that are not held."""
+    """Levels that go down are not held."""
     server = ["--base-ms", "100", "--instances", "8"]
-    theirs = analyze(server, "-a", "--max-threads", "2", "-p", "1000", "--concurrency-range", "2:6:2")
-    ours = measure(server, [ClosedLoop(n) for n in (6, 4, 2)], ByTime(4000, 500))
-    got = [f"{row['Concurrency']}: {float(row['Inferences/Second']):.1f}/s" for row in theirs.rows]
-    said = [f"{row['concurrency']}: {rate(row)}, {row['in_flight_mean']:.2f} in flight" for row in ours]
+    limit = ["--binary-search", "-l", "150", "-p", "1000", "--concurrency-range", "1:16"]
+    theirs = analyze(server, *limit)
+    ours = measure(server, [ClosedLoop(n) for n in (16, 8, 4, 2)], ByTime(4000, 500))
+    over = theirs.text.count("went over the set limit")
+    tried = re.findall(r"Request concurrency: (\d+)", theirs.text)
+    said = [
+        f"{row['concurrency']}: {row['in_flight_mean']:.2f} in flight, {row['service_mean_ns'] / 1e6:.0f} ms"
+        for row in ours
+    ]
     return Answer(
-        "concurrency 2, 4, 6 on eight instances of 100 ms (perf_analyzer -a --max-threads 2; ours downwards)",
-        "20, 40, 60/s",
-        ", ".join(got) or theirs.ended,
+        "eight instances of 100 ms; concurrency 16, then 8, 4, 2 (perf_analyzer: binary search for 150 ms)",
+        "200 ms at 16; 100 ms at 8, 4 and 2",
+        f"tries {', '.join(tried)}; {over} of them over 150 ms",
         "; ".join(said),
     )
 

@@ -141,12 +141,12 @@ def _batch_counts(at_ns: Integers, start_ns: int, end_ns: int, batches: int) -> 
 
 
 def ratio(numerators: Floats, denominators: Floats, floor: float = 0.0) -> Estimate:
-    """Estimate sum(numerators) / sum(denominators) over batches; the half width is at least `floor`."""
+    """Estimate sum(numerators) / sum(denominators), none negative, over batches; half the width is `floor` or more."""
     count, total = len(numerators), float(denominators.sum())
     value = float(numerators.sum()) / total
     residuals = numerators - value * denominators
     half = max(student_t(count - 1) * math.sqrt(variance(residuals)) / total, floor)
-    return Estimate(value, value - half, value + half, None, neighbour_correlation(residuals))
+    return Estimate(value, max(0.0, value - half), value + half, None, neighbour_correlation(residuals))
 
 
 def quantile(ordered: Integers, durations: Integers, of_batch: Integers, count: int, percent: float) -> Estimate:

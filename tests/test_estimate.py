@@ -164,3 +164,12 @@ def test_wilsons_limits_contain_the_share(share: float, size: float) -> None:
     wider = estimate.wilson(share, size / 2, 2.0)
     assert wider[0] <= low
     assert high <= wider[1]
+
+
+def test_a_rate_is_never_said_to_be_below_zero() -> None:
+    """Bursts with long pauses: the interval is wide, and ends at 0 on its lower side."""
+    bursts = np.concatenate([np.arange(50) + at for at in (0, 500_000_000, 9_900_000_000)]).astype(np.int64)
+    found = estimate.rate(bursts, 0, 10_000_000_000)
+    assert found.low == 0.0
+    assert found.high is not None
+    assert found.high > 2 * found.value
