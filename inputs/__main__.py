@@ -18,10 +18,11 @@ from inputs.event import Event
 from inputs.inspect import described
 from inputs.signatures import SIGNATURES
 from loadgen import atomic, prepare
+from loadgen.endpoint import Endpoint
 from loadgen.entry import enter
 from loadgen.errors import PlanError
 from loadgen.kserve import ModelMetadata
-from loadgen.plan import Cells, Endpoint, PerfJson, Plan, Synthetic
+from loadgen.plan import Cells, PerfJson, Plan, Synthetic
 from loadgen.ranges import range_option
 
 Item = TypeVar("Item")

@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from analysis.readable import counted, duration
 from analysis.report import write_report
 from analysis.runs import Run, open_run
 from inputs.source import open_source
+from loadgen.endpoint import UNIX, Endpoint, Tls
 from loadgen.errors import PlanError
 from loadgen.plan import (
     MAX_IN_FLIGHT,
@@ -25,7 +26,6 @@ from loadgen.plan import (
     Cells,
     ClosedLoop,
     Companion,
-    Endpoint,
     Generated,
     InputData,
     Load,
@@ -92,6 +92,10 @@ def plan_of(  # noqa: PLR0913 - each is one option of the command line
     input_data: str | Path | Sequence[str | Path] | InputData,
     url: str = "localhost:8001",
     version: str = "",
+    tls: Tls | None = None,
+    headers: Mapping[str, str] | None = None,
+    transport: Literal["auto", "direct", "grpcio"] = "auto",
+    connections: int = 1,
     concurrency: str | int | Iterable[int] | None = None,
     rate: str | float | Iterable[float] | None = None,
     arrivals: Arrivals = "constant",
@@ -128,14 +132,15 @@ def plan_of(  # noqa: PLR0913 - each is one option of the command line
     a list, or `start:end:step`, concurrency 1 if nothing is given; `loads` are further ones. A point is measured
     until it is precise enough (`stopping`, `ByPrecision()` if not given), or for `window_ms` after `warmup_ms`.
     `slo` (`p99 < 500ms`) gives every point its goodput; a `search` finds its loads itself. `companions` are further
-    models, which take requests in proportion to their weights and `model_weight`.
+    models, which take requests in proportion to their weights and `model_weight`. `headers` go with every call.
     `order` and `weights` are of the requests (of the streams, for a model that keeps state), as in `corpus.passes`;
     `metrics_url` "" means port 8002 of the same host, None that no page is polled.
 
     Raises:
         PlanError: an option is out of range or does not parse.
     """
-    endpoint = Endpoint(url, model, version, default_metrics_url(url) if metrics_url == "" else metrics_url)
+    page = default_metrics_url(url) if metrics_url == "" else metrics_url
+    endpoint = Endpoint(url, model, version, page, tls, dict(headers or {}))
     plan = Plan(
         endpoint=endpoint,
         inputs=input_of(input_data),
@@ -149,6 +154,8 @@ def plan_of(  # noqa: PLR0913 - each is one option of the command line
         search=search,
         companions=tuple(companions),
         model_weight=float(model_weight),
+        transport=transport,
+        connections=connections,
         spin_us=spin_us,
         deadline_ms=deadline_ms,
         metrics_interval_ms=metrics_interval_ms,
@@ -325,7 +332,7 @@ def _listed(given: float | Iterable[float] | None) -> list[float]:
 
 def default_metrics_url(url: str) -> str:
     """Return Triton's default metrics page of the host in `host:port`."""
-    host = url.rsplit(":", 1)[0] if ":" in url else url
+    host = "localhost" if url.startswith(UNIX) else url.rsplit(":", 1)[0] if ":" in url else url
     return f"http://{host}:{METRICS_PORT}/metrics"
 
 

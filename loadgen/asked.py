@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from loadgen.endpoint import Tls
 from loadgen.errors import PlanError
 from loadgen.plan import (
     Arrivals,
@@ -50,6 +51,13 @@ def inputs_of(input_data: list[str], made: Made, **cells: Any) -> InputData:  # 
             requests = 1 if {kind, *each.values()} == {"zero"} else made.events
             return Generated(kind, requests, shapes, made.seed, each, made.string_bytes, made.string)
     return api.input_of(input_data, **cells)
+
+
+def tls_of(asked: bool, ca: str, cert: str, key: str, server_name: str) -> Tls | None:
+    """Return how to speak TLS; None if nothing asks for it."""
+    ca, cert, key = (os.path.abspath(path) if path else "" for path in (ca, cert, key))  # noqa: PTH100
+    given = Tls(ca, cert, key, server_name)
+    return given if asked or given != Tls() else None
 
 
 @dataclass(frozen=True, slots=True)

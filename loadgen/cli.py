@@ -13,8 +13,9 @@ from rich.console import Console
 
 from loadgen import atomic
 from loadgen import options as opt
-from loadgen.asked import Made, Shape, companions_of, further_loads, inputs_of, stopping_of
+from loadgen.asked import Made, Shape, companions_of, further_loads, inputs_of, stopping_of, tls_of
 from loadgen.demo import own_server
+from loadgen.endpoint import header_option
 from loadgen.entry import enter
 from loadgen.plan import MAX_IN_FLIGHT, Plan, Search, Synthetic, read_plan
 from loadgen.progress import JsonLines, LiveTable, Observer, PlainLines, Quiet
@@ -39,6 +40,14 @@ def sweep(  # noqa: PLR0913, PLR0917 - each is one option
     input_data: opt.InputPaths,
     url: opt.Url = "localhost:8001",
     model_version: opt.Version = "",
+    header: opt.Headers = None,
+    tls: opt.UseTls = False,
+    tls_ca: opt.TlsCa = "",
+    tls_cert: opt.TlsCert = "",
+    tls_key: opt.TlsKey = "",
+    tls_server_name: opt.TlsServerName = "",
+    transport: opt.TransportOption = "auto",
+    connections: opt.Connections = 1,
     mu: opt.Mu = 200.0,
     events: opt.Events = 10,
     seed: opt.Seed = 0,
@@ -111,6 +120,10 @@ def sweep(  # noqa: PLR0913, PLR0917 - each is one option
         input_data=inputs,
         url=url,
         version=model_version,
+        tls=tls_of(tls, tls_ca, tls_cert, tls_key, tls_server_name),
+        headers=dict(map(header_option, header or [])),
+        transport=transport,
+        connections=connections,
         concurrency=concurrency_range,
         rate=request_rate_range,
         arrivals=request_distribution,
@@ -156,6 +169,14 @@ def search(  # noqa: PLR0913, PLR0917 - each is one option
     over: opt.Over = "rate",
     url: opt.Url = "localhost:8001",
     model_version: opt.Version = "",
+    header: opt.Headers = None,
+    tls: opt.UseTls = False,
+    tls_ca: opt.TlsCa = "",
+    tls_cert: opt.TlsCert = "",
+    tls_key: opt.TlsKey = "",
+    tls_server_name: opt.TlsServerName = "",
+    transport: opt.TransportOption = "auto",
+    connections: opt.Connections = 1,
     mu: opt.Mu = 200.0,
     events: opt.Events = 10,
     seed: opt.Seed = 0,
@@ -194,6 +215,10 @@ def search(  # noqa: PLR0913, PLR0917 - each is one option
         input_data=inputs_of(input_data, Made(mu, events, seed, shapes=tuple(shape or ())), **cells),
         url=url,
         version=model_version,
+        tls=tls_of(tls, tls_ca, tls_cert, tls_key, tls_server_name),
+        headers=dict(map(header_option, header or [])),
+        transport=transport,
+        connections=connections,
         search=Search(slo, over, request_distribution, cv, saturation, max_concurrency, probe_s, max_probe_s),
         deadline_ms=deadline_ms,
         metrics_url=metrics_url if collect_metrics else None,

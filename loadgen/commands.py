@@ -2,6 +2,7 @@
 
 import msgspec
 
+from loadgen.endpoint import Endpoint
 from loadgen.plan import Load
 
 
@@ -12,9 +13,11 @@ class Open(msgspec.Struct, frozen=True, tag=True):
     journal: str
     corpus: str
     index: str
-    address: str
+    endpoint: Endpoint
     deadline_ns: int
     seed: int
+    transport: str = "direct"
+    connections: int = 1
     order: str = "shuffle"
     weights: tuple[float, ...] = ()
     mix: tuple[tuple[int, float], ...] = ()

@@ -9,7 +9,7 @@ response time counts from when it was due.
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from loadgen import clock
@@ -142,7 +142,7 @@ class Drive:
 
     def _judged(self, body: int, reply: Reply) -> Reply:
         details = self.fault(body, reply.response) if reply.outcome is Outcome.OK else None
-        return replace(reply, outcome=Outcome.WRONG_ANSWER, details=details) if details else reply
+        return reply._replace(outcome=Outcome.WRONG_ANSWER, details=details) if details else reply
 
     def _close_sequences(self) -> None:
         if self.broken is None:

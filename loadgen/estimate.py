@@ -141,7 +141,7 @@ def _batch_counts(at_ns: Integers, start_ns: int, end_ns: int, batches: int) -> 
 
 
 def ratio(numerators: Floats, denominators: Floats, floor: float = 0.0) -> Estimate:
-    """Estimate sum(numerators) / sum(denominators), none negative, over batches; half the width is `floor` or more."""
+    """Estimate sum(numerators) / sum(denominators), none negative; half the width is at least `floor`."""
     count, total = len(numerators), float(denominators.sum())
     value = float(numerators.sum()) / total
     residuals = numerators - value * denominators

@@ -24,6 +24,8 @@ SEGMENT_ROWS = 51_200
 _BIRTH = struct.Struct(ROW_FORMAT)
 _END = struct.Struct("<qqq")
 _END_OFFSET = 40
+_CONNECTION = struct.Struct("<H")
+_CONNECTION_OFFSET = 6
 _COUNT = struct.Struct("<Q")
 _RESPONSE_BYTES_OFFSET = 72
 
@@ -79,6 +81,8 @@ class Journal:
         segment, offset = self._at(row)
         _END.pack_into(segment, offset + _END_OFFSET, reply.flushed_ns, reply.first_byte_ns, reply.done_ns)
         _COUNT.pack_into(segment, offset + _RESPONSE_BYTES_OFFSET, len(reply.response))
+        if reply.connection:
+            _CONNECTION.pack_into(segment, offset + _CONNECTION_OFFSET, reply.connection)
         segment[offset + OUTCOME_OFFSET] = reply.outcome
 
     def _at(self, row: int) -> tuple[mmap.mmap, int]:

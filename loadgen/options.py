@@ -7,7 +7,33 @@ import typer
 
 Model = Annotated[str, typer.Option("-m", "--model", help="Name of the model.")]
 Version = Annotated[str, typer.Option("-x", "--model-version", help="Version of the model; the latest if not given.")]
-Url = Annotated[str, typer.Option("-u", "--url", help="HOST:PORT of the server's gRPC service.")]
+Url = Annotated[str, typer.Option("-u", "--url", help="HOST:PORT of the server's gRPC service, or unix:PATH.")]
+Headers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-H", "--header", metavar="NAME:VALUE", help="Sent with every call; $VAR is a variable; repeatable."
+    ),
+]
+UseTls = Annotated[bool, typer.Option("--tls", "--ssl-grpc-use-ssl", help="Speak TLS; implied by the files below.")]
+TlsCa = Annotated[
+    str,
+    typer.Option("--tls-ca", "--ssl-grpc-root-certifications-file", metavar="FILE", help="Authorities (PEM)."),
+]
+TlsCert = Annotated[
+    str,
+    typer.Option("--tls-cert", "--ssl-grpc-certificate-chain-file", metavar="FILE", help="Our certificate (PEM)."),
+]
+TlsKey = Annotated[
+    str, typer.Option("--tls-key", "--ssl-grpc-private-key-file", metavar="FILE", help="The key of it (PEM).")
+]
+TlsServerName = Annotated[
+    str, typer.Option("--tls-server-name", metavar="NAME", help="Name that the server's certificate must be for.")
+]
+TransportOption = Annotated[
+    Literal["auto", "direct", "grpcio"],
+    typer.Option("--transport", help="What carries requests: our own HTTP/2 (direct), or grpcio; auto chooses."),
+]
+Connections = Annotated[int, typer.Option("--connections", min=1, help="TCP connections that share the requests.")]
 InputPaths = Annotated[
     list[str],
     typer.Option(

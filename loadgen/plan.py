@@ -5,7 +5,9 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from loadgen import endpoint as endpoints
 from loadgen import slo
+from loadgen.endpoint import Endpoint
 from loadgen.errors import PlanError
 
 Positive = Annotated[int, msgspec.Meta(gt=0)]
@@ -13,15 +15,6 @@ PositiveFloat = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[int, msgspec.Meta(ge=0)]
 Percent = Annotated[float, msgspec.Meta(gt=0, lt=100)]
 Weight = Annotated[float, msgspec.Meta(ge=0)]
-
-
-class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the model is served: gRPC address, metrics page (None: do not poll), model and version."""
-
-    grpc: str
-    model: str
-    version: str = ""
-    metrics_url: str | None = None
 
 
 class ClosedLoop(msgspec.Struct, frozen=True, tag_field="kind", tag="closed_loop"):
@@ -188,6 +181,9 @@ class Prepared(msgspec.Struct, frozen=True, tag_field="kind", tag="prepared"):
 InputData = PerfJson | Cells | Synthetic | Generated | Prepared
 
 
+TransportName = Literal["auto", "direct", "grpcio"]
+
+
 class Companion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A further model of the same server, which takes its share of every point's requests."""
 
@@ -216,6 +212,8 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     repeats: Positive = 1
     point_order: Literal["sequential", "shuffle", "interleave"] = "sequential"
     percents: tuple[Percent, ...] = ()
+    transport: TransportName = "auto"
+    connections: Annotated[int, msgspec.Meta(gt=0, le=1024)] = 1
     spin_us: NotNegative = 1200
     deadline_ms: Positive = 300_000
     metrics_interval_ms: Positive = 1000
@@ -264,6 +262,16 @@ def read_plan(path: Path) -> Plan:
     return checked(msgspec.structs.replace(plan, inputs=inputs, companions=companions))
 
 
+def resolved(plan: Plan) -> Plan:
+    """Return the plan with the transport that `auto` stands for."""
+    return msgspec.structs.replace(plan, transport="direct") if plan.transport == "auto" else plan
+
+
+def written(plan: Plan) -> Plan:
+    """Return the plan as it is kept beside results: without secrets."""
+    return msgspec.structs.replace(plan, endpoint=endpoints.masked(plan.endpoint))
+
+
 def alone(plan: Plan) -> tuple[Plan, ...]:
     """Return the plan as it would be for each of its models by itself."""
     first = msgspec.structs.replace(plan, companions=(), model_weight=1.0)
@@ -304,11 +312,20 @@ def checked(plan: Plan) -> Plan:
         raise PlanError("the plan has loads and a search: a search finds its loads itself, leave them out")
     for load in plan.loads:
         _check_load(load)
+    _check_endpoint(plan.endpoint)
     _check_objectives(plan)
     _check_companions(plan)
     if plan.weights and (plan.order != "random" or not sum(plan.weights) > 0):
         raise PlanError("weights: need order random, and one of them above zero")
     return from_json(msgspec.json.encode(plan), "the plan")
+
+
+def _check_endpoint(endpoint: Endpoint) -> None:
+    if not endpoint.grpc.startswith(endpoints.UNIX):
+        endpoints.host_and_port(endpoint.grpc)
+    endpoints.metadata(endpoint)
+    if endpoint.tls is not None:
+        endpoints.ssl_context(endpoint.tls)
 
 
 def _check_companions(plan: Plan) -> None:

@@ -5,8 +5,8 @@ process that is killed leaves what was in flight as exactly that. All times are 
 for "never happened" in the journal and becomes null in Parquet.
 """
 
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,9 @@ class Outcome(IntEnum):
     LOST = 4
     UNSENT = 5
     WRONG_ANSWER = 6
+    NOT_PROCESSED = 7
+    """Refused before the server looked at it: safe to send again."""
+
     GRPC_CANCELLED = 33
     GRPC_UNKNOWN = 34
     GRPC_INVALID_ARGUMENT = 35
@@ -77,8 +80,7 @@ OUTCOME_OFFSET = 20
 TIMES = ("due_ns", "sent_ns", "flushed_ns", "first_byte_ns", "done_ns")
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """What became of one request; a time is 0 where it never happened or the transport cannot see it."""
 
     outcome: Outcome
@@ -87,3 +89,4 @@ class Reply:
     first_byte_ns: int = 0
     response: bytes = b""
     details: str = ""
+    connection: int = 0

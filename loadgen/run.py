@@ -6,7 +6,7 @@ import shutil
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -60,6 +60,7 @@ async def run(job: Job, root: Path) -> RunDirectory:
     Raises:
         PlanError, TargetError, FleetError: what had been measured by then is sealed first.
     """
+    job = replace(job, plan=plans.resolved(job.plan))
     directory = rundir.create(root, job.plan.name)
     log = EventLog(directory)
     try:
@@ -100,7 +101,7 @@ def _finish(directory: RunDirectory, log: EventLog, ended: str, reason: str) -> 
 async def _bench(job: Job, directory: RunDirectory, log: EventLog) -> AsyncIterator[Bench]:
     plan = job.plan
     log.event("run_started", utc_ns=clock.utc_ns())
-    atomic.write(directory.plan, plans.to_json(plan))
+    atomic.write(directory.plan, plans.to_json(plans.written(plan)))
     atomic.write(directory.environment, _pretty(environment.describe()))
     async with contextlib.AsyncExitStack() as stack:
         models = [await _meet(stack, alone) for alone in plans.alone(plan)]
@@ -315,7 +316,9 @@ def _opening(plan: Plan, directory: RunDirectory, metadata: ModelMetadata, index
         journal=str(directory.journal),
         corpus=str(directory.corpus),
         index=str(directory.corpus_index),
-        address=plan.endpoint.grpc,
+        endpoint=plan.endpoint,
+        transport=plan.transport,
+        connections=plan.connections,
         deadline_ns=plan.deadline_ms * clock.NS_PER_MS,
         seed=plan.seed,
         order=plan.order,

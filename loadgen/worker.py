@@ -5,11 +5,15 @@ leaves at once, and its rows are in the journal. Ctrl-C is the run's to hear, so
 """
 
 import asyncio
+import contextlib
 import gc
+import importlib
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import msgspec
 import numpy as np
@@ -35,6 +39,7 @@ from loadgen.journal import Journal
 from loadgen.plan import ClosedLoop, ConcurrencySteps, Replay
 from loadgen.records import PROBE_POINT, Outcome, Reply
 from loadgen.transport import Transport
+from loadgen.transport.direct import DirectTransport
 from loadgen.transport.grpcaio import GrpcAioTransport
 from loadgen.walk import Bodies, Sequences, Walk
 
@@ -171,6 +176,12 @@ def _walk(opening: Open, index: corpus.Index, bodies: list[bytes]) -> Walk:
     return Sequences(bodies, streams, order, opening.sequence_length, next_id=PROBE_SEQUENCE + 1)
 
 
+def _transport(opening: Open) -> Transport:
+    if opening.transport == "grpcio":
+        return GrpcAioTransport(opening.endpoint, opening.connections)
+    return DirectTransport(opening.endpoint, opening.connections)
+
+
 async def orders() -> asyncio.StreamReader:
     """Return stdin as a stream of order lines."""
     reader = asyncio.StreamReader(limit=LINE_LIMIT_BYTES)
@@ -183,7 +194,8 @@ async def serve() -> None:
     """Obey orders until stdin ends."""
     reader = await orders()
     opening = msgspec.json.decode(await reader.readline(), type=Open)
-    transport = GrpcAioTransport(opening.address)
+    transport = _transport(opening)
+    await transport.open()
     with Journal(Path(opening.journal), opening.worker) as journal:
         worker = Worker(opening, journal, transport)
         report(Opened(os.getpid()))
@@ -199,7 +211,15 @@ def main() -> None:
     """Run one worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    asyncio.run(serve())
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(serve())
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return uvloop where it is installed: it sees a reply sooner, for less."""
+    with contextlib.suppress(ImportError):
+        return cast("Callable[[], asyncio.AbstractEventLoop]", importlib.import_module("uvloop").new_event_loop)
+    return None
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from loadgen.endpoint import Endpoint
 from loadgen.errors import TargetError
-from loadgen.plan import Endpoint
 from loadgen.server import repository
 from loadgen.server.launch import serve_stub
 from loadgen.server.triton import Triton

@@ -12,6 +12,7 @@ from test_run import BOOKS_FAULTS, TinySource, Watcher, plan_for, records
 from analysis.report import model_table
 from analysis.runs import open_run
 from loadgen import corpus, plan
+from loadgen.endpoint import Endpoint
 from loadgen.errors import PlanError, TargetError
 from loadgen.plan import ByTime, Companion, OpenLoop, PerfJson
 from loadgen.ranges import companion_option
@@ -97,7 +98,7 @@ def test_a_mix_is_data_in_the_plan(mixed: tuple[RunDirectory, RunningStub]) -> N
 
 def test_one_model_named_twice_is_refused() -> None:
     """Rows could not be told apart."""
-    endpoint = plan.Endpoint("localhost:8001", "traccc-gpu")
+    endpoint = Endpoint("localhost:8001", "traccc-gpu")
     inputs = PerfJson(("in.json",))
     twice = plan.Plan(endpoint, inputs, (OpenLoop(5),), companions=(Companion("traccc-gpu", inputs),))
     with pytest.raises(PlanError, match="companions: traccc-gpu is named twice"):

@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadgen import plan as plans
+from loadgen.endpoint import Endpoint
 from loadgen.errors import PlanError
 from loadgen.plan import (
     ByPrecision,
     ByTime,
     Cells,
     ClosedLoop,
-    Endpoint,
     OpenLoop,
     PerfJson,
     Plan,

@@ -10,9 +10,10 @@ from typer.testing import CliRunner
 from inputs.__main__ import app
 from inputs.source import Source, open_source
 from loadgen import corpus, kserve, prepare
+from loadgen.endpoint import Endpoint
 from loadgen.errors import PlanError
 from loadgen.kserve import ModelMetadata
-from loadgen.plan import Cells, ClosedLoop, Endpoint, Plan, Prepared
+from loadgen.plan import Cells, ClosedLoop, Plan, Prepared
 
 
 class Counting:

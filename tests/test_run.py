@@ -12,9 +12,10 @@ import psutil
 import pytest
 
 from loadgen import finish, points, rundir
+from loadgen.endpoint import Endpoint
 from loadgen.errors import FleetError, PlanError, TargetError
 from loadgen.kserve import InputEvent, ModelMetadata, Tensor
-from loadgen.plan import ByTime, ClosedLoop, Endpoint, OpenLoop, PerfJson, Plan, Search
+from loadgen.plan import ByTime, ClosedLoop, OpenLoop, PerfJson, Plan, Search
 from loadgen.progress import Quiet
 from loadgen.run import Job, run
 from loadgen.rundir import RunDirectory

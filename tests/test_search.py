@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadgen import search, slo
+from loadgen.endpoint import Endpoint
 from loadgen.errors import PlanError
 from loadgen.estimate import estimates
-from loadgen.plan import ClosedLoop, Endpoint, Generated, OpenLoop, Plan, Search, checked
+from loadgen.plan import ClosedLoop, Generated, OpenLoop, Plan, Search, checked
 from loadgen.search import Answer, Probe, Trial
 from loadgen.steady import overload
 

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2
 
 from loadgen import corpus, kserve
+from loadgen.endpoint import Endpoint
 from loadgen.errors import PlanError
-from loadgen.plan import ClosedLoop, Endpoint, Generated, Plan, checked
+from loadgen.plan import ClosedLoop, Generated, Plan, checked
 from loadgen.ranges import weights_option
 from loadgen.walk import Sequences, Take
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Literal
 
+from loadgen.endpoint import Endpoint
 from loadgen.errors import TargetError
-from loadgen.plan import Endpoint
 from loadgen.server import embedded, repository
 from loadgen.server.triton import Triton
 

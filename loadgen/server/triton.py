@@ -10,16 +10,11 @@ from google.protobuf.message import Message
 from tritonclient.grpc import service_pb2
 
 from loadgen import clock
+from loadgen import endpoint as endpoints
+from loadgen.endpoint import Endpoint
 from loadgen.errors import TargetError
 from loadgen.kserve import SERVICE, ModelMetadata, Statistics, as_json, model_metadata, statistics
-from loadgen.plan import Endpoint
-
-CHANNEL_OPTIONS = (
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.use_local_subchannel_pool", 1),
-)
-"""No size limit either way (events pass gRPC's 4 MB default), and no connection shared with other channels."""
+from loadgen.transport.channel import channel
 
 RPC_TIMEOUT_S = 10.0
 HTTP1_TIMEOUT_S = 2.0
@@ -45,7 +40,8 @@ class Triton:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
-        self._channel = grpc.aio.insecure_channel(endpoint.grpc, options=CHANNEL_OPTIONS)
+        self._channel = channel(endpoint)
+        self._metadata = endpoints.metadata(endpoint)
 
     async def __aenter__(self) -> Self:
         """Return itself; the channel connects at the first call."""
@@ -136,7 +132,7 @@ class Triton:
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=reply.FromString,
         )
-        answer: Reply = await call(request, timeout=RPC_TIMEOUT_S)
+        answer: Reply = await call(request, timeout=RPC_TIMEOUT_S, metadata=self._metadata)
         return answer
 
 

@@ -9,7 +9,10 @@ from loadgen.records import Reply
 class Transport(Protocol):
     """Sends serialised requests over connections it keeps."""
 
-    def send(self, body: bytes, deadline_ns: int, on_reply: Callable[[Reply], None]) -> None:
+    async def open(self) -> None:
+        """Connect, as far as that can be done before the first request; a failure shows in the replies."""
+
+    def send(self, body: bytes | memoryview, deadline_ns: int, on_reply: Callable[[Reply], None]) -> None:
         """Send `body` at once; call `on_reply` where the reply is seen, never before `send` returns.
 
         `deadline_ns` is how long to wait for the answer, from now. A failure is a Reply, never an exception.

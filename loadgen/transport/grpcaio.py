@@ -1,53 +1,60 @@
-"""The transport over grpcio's asyncio client: raw bytes out, raw bytes in, one channel."""
+"""The transport over grpcio's asyncio client: raw bytes out, raw bytes in, a channel a connection."""
 
 import asyncio
 from collections.abc import Callable
 
 import grpc
 
-from loadgen import clock
+from loadgen import clock, endpoint
+from loadgen.endpoint import Endpoint
 from loadgen.kserve import SERVICE
 from loadgen.records import GRPC_OUTCOME_BASE, Outcome, Reply
-
-CHANNEL_OPTIONS = (
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.enable_retries", 0),
-)
-"""No size limit (an event passes gRPC's 4 MB default), a connection of our own, and no hidden second try."""
+from loadgen.transport.channel import channel
 
 
 class GrpcAioTransport:
-    """Sends every request as a unary call on one insecure channel to `address`."""
+    """Sends every request as a unary call, on the channel with the fewest in flight."""
 
-    def __init__(self, address: str) -> None:
-        self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+    def __init__(self, target: Endpoint, connections: int = 1) -> None:
+        self._metadata = endpoint.metadata(target)
+        self._channels = [channel(target) for _ in range(connections)]
         # Neither serialiser nor deserialiser: the corpus holds wire bytes, and answers stay bytes.
-        self._infer = self._channel.unary_unary(SERVICE + "ModelInfer")
+        self._calls = [each.unary_unary(SERVICE + "ModelInfer") for each in self._channels]
+        self._in_flight = [0] * connections
         self._open: set[asyncio.Task[None]] = set()
 
-    def send(self, body: bytes, deadline_ns: int, on_reply: Callable[[Reply], None]) -> None:
+    async def open(self) -> None:
+        """Connect at the first call, as grpcio does."""
+
+    def send(self, body: bytes | memoryview, deadline_ns: int, on_reply: Callable[[Reply], None]) -> None:
         """Send `body`; see `Transport.send`."""
-        task = asyncio.get_running_loop().create_task(self._one(body, deadline_ns, on_reply))
+        task = asyncio.get_running_loop().create_task(self._one(bytes(body), deadline_ns, on_reply))
         self._open.add(task)
         task.add_done_callback(self._open.discard)
 
     async def close(self) -> None:
-        """Abandon what is in flight and close the channel."""
+        """Abandon what is in flight and close the channels."""
         for task in self._open:
             task.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)
-        await self._channel.close()
+        for each in self._channels:
+            await each.close()
 
     async def _one(self, body: bytes, deadline_ns: int, on_reply: Callable[[Reply], None]) -> None:
         give_up_ns = clock.now_ns() + deadline_ns
+        connection = self._in_flight.index(min(self._in_flight))
+        self._in_flight[connection] += 1
         try:
-            response = await self._infer(body, timeout=deadline_ns / clock.NS_PER_S)
+            call = self._calls[connection](body, timeout=deadline_ns / clock.NS_PER_S, metadata=self._metadata)
+            response = await call
+            done_ns = clock.now_ns()
         except grpc.aio.AioRpcError as error:
-            on_reply(_failure(error, clock.now_ns(), give_up_ns))
+            reply = _failure(error, clock.now_ns(), give_up_ns)
         else:
-            on_reply(Reply(Outcome.OK, clock.now_ns(), response=response))
+            reply = Reply(Outcome.OK, done_ns, response=response)
+        finally:
+            self._in_flight[connection] -= 1
+        on_reply(reply._replace(connection=connection))
 
 
 def _failure(error: grpc.aio.AioRpcError, done_ns: int, give_up_ns: int) -> Reply:

@@ -23,7 +23,10 @@ class NullTransport:
         self.sent = 0
         self.in_flight = 0
 
-    def send(self, body: bytes, deadline_ns: int, on_reply: Callable[[Reply], None]) -> None:
+    async def open(self) -> None:
+        """Have nothing to connect."""
+
+    def send(self, body: bytes | memoryview, deadline_ns: int, on_reply: Callable[[Reply], None]) -> None:
         """Arrange the reply; see `Transport.send`."""
         number, self.sent, self.in_flight = self.sent, self.sent + 1, self.in_flight + 1
 

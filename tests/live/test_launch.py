@@ -15,9 +15,9 @@ import psutil
 import pytest
 from tritonclient.grpc import service_pb2
 
+from loadgen.endpoint import Endpoint
 from loadgen.errors import TargetError
 from loadgen.kserve import DTYPES, SERVICE, Tensor, TensorMetadata, infer_request
-from loadgen.plan import Endpoint
 from loadgen.server import embedded, launch, repository
 from loadgen.server.launch import RunningServer, serve_standin, serve_triton
 from loadgen.server.standin import traccc_gpu

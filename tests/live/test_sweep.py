@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from loadgen import Synthetic, sweep_async
+from loadgen.endpoint import Endpoint
 from loadgen.errors import TargetError
 from loadgen.journal import segments
-from loadgen.plan import Endpoint
 from loadgen.records import ROW, Outcome
 from loadgen.server.launch import serve_standin
 from loadgen.server.triton import Triton

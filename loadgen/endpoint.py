@@ -1,0 +1,131 @@
+"""Where a model is served, and how to reach it: address, TLS, headers."""
+
+import os
+import re
+import ssl
+from pathlib import Path
+
+import msgspec
+
+from loadgen.errors import PlanError
+
+UNIX = "unix:"
+MASK = "***"
+SECRET = re.compile(r"auth|token|secret|key|cookie|password|credential", re.IGNORECASE)
+HEADER_NAME = re.compile(r"[0-9a-z_.-]+")
+HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
+ENVIRONMENT = re.compile(r"\$\{?(\w+)\}?")
+RESERVED = ("te", "content-type", "user-agent", "connection")
+
+
+class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Speak TLS; the system's authorities are trusted where `ca_file` names no others.
+
+    `cert_file` and `key_file` are our own certificate; `server_name` is what the server's must be for, where the
+    address is not its name (a port forward, an IP address).
+    """
+
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    server_name: str = ""
+
+
+class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the model is served: gRPC address, metrics page (None: do not poll), model and version.
+
+    `grpc` is HOST:PORT or unix:PATH. `headers` go with every call; `$NAME` in a value is that variable's content.
+    """
+
+    grpc: str
+    model: str
+    version: str = ""
+    metrics_url: str | None = None
+    tls: Tls | None = None
+    headers: dict[str, str] = {}
+
+
+def metadata(endpoint: Endpoint) -> tuple[tuple[str, str], ...]:
+    """Return the headers of every call, variables replaced.
+
+    Raises:
+        PlanError: a name or value is not allowed, a variable is not set, or the value was masked.
+    """
+    return tuple((_name(name), _value(name, value)) for name, value in endpoint.headers.items())
+
+
+def masked(endpoint: Endpoint) -> Endpoint:
+    """Return the endpoint as it may be written down: without the values of headers that look secret."""
+    headers = {
+        name: MASK if SECRET.search(name) and not ENVIRONMENT.search(value) else value
+        for name, value in endpoint.headers.items()
+    }
+    return msgspec.structs.replace(endpoint, headers=headers)
+
+
+def header_option(text: str) -> tuple[str, str]:
+    """Parse `-H NAME:VALUE`.
+
+    Raises:
+        PlanError: there is no name.
+    """
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        raise PlanError(f"--header {text}: write NAME:VALUE, as authorization:'Bearer $TOKEN'")
+    return name.strip().lower(), value.strip()
+
+
+def ssl_context(tls: Tls) -> ssl.SSLContext:
+    """Return the context of a client that offers HTTP/2.
+
+    Raises:
+        PlanError: a file cannot be read or is no certificate.
+    """
+    for name in ("ca_file", "cert_file", "key_file"):
+        path = getattr(tls, name)
+        if path and not Path(path).is_file():
+            raise PlanError(f"tls.{name} {path}: no such file")
+    if bool(tls.cert_file) != bool(tls.key_file):
+        raise PlanError("tls: a client certificate needs both cert_file and key_file")
+    try:
+        context = ssl.create_default_context(cafile=tls.ca_file or None)
+        if tls.cert_file:
+            context.load_cert_chain(tls.cert_file, tls.key_file)
+    except (OSError, ssl.SSLError) as error:
+        files = ", ".join(filter(None, (tls.ca_file, tls.cert_file, tls.key_file)))
+        raise PlanError(f"tls: cannot use {files}: {error}") from error
+    context.set_alpn_protocols(["h2"])
+    return context
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """Split HOST:PORT; an IPv6 host stands in brackets.
+
+    Raises:
+        PlanError: it is neither.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 1 << 16:
+        raise PlanError(f"-u {address}: write HOST:PORT, as localhost:8001, or unix:PATH")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _name(name: str) -> str:
+    if not HEADER_NAME.fullmatch(name) or name in RESERVED or name.startswith("grpc-"):
+        raise PlanError(f"headers: {name!r}: is no name for a header of ours; use lower-case letters, digits, - _ .")
+    return name
+
+
+def _value(name: str, value: str) -> str:
+    if value == MASK:
+        raise PlanError(f"headers: {name}: was not written down; give it again, best as $VARIABLE")
+
+    def variable(found: re.Match[str]) -> str:
+        if (content := os.environ.get(found[1])) is None:
+            raise PlanError(f"headers: {name}: the variable {found[1]} is not set")
+        return content
+
+    value = ENVIRONMENT.sub(variable, value)
+    if not HEADER_VALUE.fullmatch(value):
+        raise PlanError(f"headers: {name}: the value is not printable ASCII")
+    return value
