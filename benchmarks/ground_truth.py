@@ -30,6 +30,14 @@ Theory = Callable[[float, float, float], Truth]
 """Mean service time in the server, seconds outside it, rate achieved -> what the client should see."""
 
 CLOSE = 0.01
+SPAN = [0.7, 1.5]
+TITLES = {
+    "X": "Throughput",
+    "mean": "Mean time",
+    "p50": "Median time",
+    "p90": "90th percentile",
+    "p99": "99th percentile",
+}
 SPIN_US = 1500
 """Of the server: constant service must be constant, or instances wait for each other where theory has no wait."""
 
@@ -155,21 +163,19 @@ def compared(case: Case, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def picture(frame: pl.DataFrame) -> Any:
-    """Draw ours over theory with our 95 % interval, a panel a quantity."""
+    """Draw ours over theory with our 95 % interval, a panel a quantity, all on one scale."""
+    x = partial(alt.X, title="measured / theory", scale=alt.Scale(domain=SPAN, clamp=True, zero=False))
     base = alt.Chart(frame).encode(y=alt.Y("case:N", sort=None, title=None))
-    scale = alt.Scale(domain=[0.85, 1.15], clamp=True)
-    marks = base.mark_point(filled=True, size=60).encode(
-        x=alt.X("ratio:Q", title="measured / theory", scale=scale),
-        color=alt.Color("held:N", title="within 1 % or its interval"),
-    )
-    bars = base.mark_rule().encode(x=alt.X("low:Q", scale=scale), x2="high:Q")
-    one = alt.Chart(frame).mark_rule(strokeDash=[4, 3], color="grey").encode(x=alt.datum(1.0))
-    quantities = frame["quantity"].unique(maintain_order=True).to_list()
+    colour = alt.Color("held:N", title="within 1 % or its interval", scale=alt.Scale(range=["#d55e00", "#0072b2"]))
+    marks = base.mark_point(filled=True, size=60, opacity=1).encode(x=x("ratio:Q"), color=colour)
+    bars = base.mark_rule().encode(x=x("low:Q"), x2="high:Q", color=colour)
+    one = alt.Chart(frame).mark_rule(strokeDash=[4, 3], color="grey").encode(x=x("one:Q"))
+    layers = alt.layer(one, bars, marks)
     panels = [
-        alt.layer(one, bars, marks).transform_filter(alt.datum.quantity == name).properties(title=name, width=210)
-        for name in quantities
+        layers.transform_filter(alt.datum.quantity == name).properties(title=TITLES[name], width=420)
+        for name in TITLES
     ]
-    return alt.hconcat(*panels)
+    return alt.hconcat(alt.vconcat(*panels[:2]), alt.vconcat(*panels[2:]))
 
 
 def table(frame: pl.DataFrame) -> str:
@@ -203,7 +209,7 @@ def main() -> None:
     (Path(__file__).parents[1] / "docs" / "ground_truth.md").write_text(text + table(frame) + "\n")
     print(table(frame), held, sep="\n")
     if len(sys.argv) > 2:  # noqa: PLR2004 - script, seconds, picture
-        picture(frame).save(sys.argv[2], scale_factor=1.5)
+        picture(frame.with_columns(one=pl.lit(1.0))).save(sys.argv[2], scale_factor=1.5)
 
 
 if __name__ == "__main__":

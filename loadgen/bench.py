@@ -9,7 +9,7 @@ from typing import Any
 from loadgen import clock
 from loadgen.commands import Progress
 from loadgen.errors import TargetError
-from loadgen.fleet import WorkerHandle
+from loadgen.fleet import Fleet, together
 from loadgen.kserve import Statistics
 from loadgen.plan import Load, Plan, Stopping, model_key
 from loadgen.pointlog import Target
@@ -57,7 +57,7 @@ class Bench:
     observer: Observer
     interrupt: asyncio.Event
     served: tuple[Served, ...]
-    worker: WorkerHandle
+    fleet: Fleet
     target: Target
     background: tuple[asyncio.Task[None], ...]
     baseline: Statistics | None = None
@@ -68,9 +68,16 @@ class Bench:
 
     bodies: int = 0
     phase: str = ""
-    progress: Progress | None = None
+    latest: dict[int, Progress] = field(default_factory=dict)
+    """Each worker's last report of the current point."""
+
     reports: list[Progress] = field(default_factory=list)
-    """The worker's reports of the current point."""
+    """All of them."""
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far the current point is, all workers together; None before every one of them has said."""
+        return together(self.latest.values()) if len(self.latest) == len(self.fleet.workers) else None
 
 
 async def wait(bench: Bench, duration_ns: int) -> bool:
@@ -79,11 +86,11 @@ async def wait(bench: Bench, duration_ns: int) -> bool:
     Raises:
         FleetError: the worker, or a background task of the run, failed meanwhile.
     """
-    async with _racing(bench.interrupt.wait(), bench.worker.failed()) as (interrupted, gone):
+    async with _racing(bench.interrupt.wait(), bench.fleet.failed()) as (interrupted, gone):
         watched = {interrupted, gone, *bench.background}
         await asyncio.wait(watched, timeout=duration_ns / clock.NS_PER_S, return_when=asyncio.FIRST_COMPLETED)
-        if bench.worker.failure is not None:
-            raise bench.worker.failure
+        if (failure := bench.fleet.failure) is not None:
+            raise failure
         for task in bench.background:
             if task.done():
                 task.result()

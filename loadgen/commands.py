@@ -10,6 +10,7 @@ class Open(msgspec.Struct, frozen=True, tag=True):
     """First order: which journal to write, which corpus to send, and where to."""
 
     worker: int
+    workers: int
     journal: str
     corpus: str
     index: str
@@ -34,13 +35,17 @@ class Probe(msgspec.Struct, frozen=True, tag=True):
 
 
 class Start(msgspec.Struct, frozen=True, tag=True):
-    """Begin a point; `intervals` is a file of nanoseconds between arrivals (int64), for a replay."""
+    """Begin a point at `at_ns` (0: now); `intervals` is a file of nanoseconds between arrivals (int64), for a replay.
+
+    Each worker drives its share of the load, so that together they are the load that was asked for.
+    """
 
     point: int
     load: Load
     seed: int = 0
     intervals: str = ""
     spin_ns: int = 0
+    at_ns: int = 0
 
 
 class Stop(msgspec.Struct, frozen=True, tag=True):
@@ -77,6 +82,7 @@ class Progress(msgspec.Struct, frozen=True, tag=True):
     in_flight: int
     resident_memory_bytes: int
     cpu_s: float
+    worker: int = 0
     loop_lag_ns: tuple[int, ...] = ()
     """How late the event loop was, every few milliseconds since the last report, beyond what its timers are late."""
 

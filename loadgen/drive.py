@@ -163,6 +163,7 @@ class Slots:
 
     drive: Drive
     levels: Sequence[tuple[int, int]]
+    at_ns: int = 0
     _wanted: int = 0
     _level: int = -1
     _resting: set[asyncio.TimerHandle] = field(default_factory=set)
@@ -170,8 +171,13 @@ class Slots:
     _failures_in_a_row: int = 0
 
     def start(self) -> None:
-        """Fill the first level's slots."""
-        self._next_level(self.drive.now_ns())
+        """Fill the first level's slots, at `at_ns` or now."""
+        wait_ns = self.at_ns - self.drive.now_ns()
+        if wait_ns <= 0:
+            self._next_level(self.at_ns or self.drive.now_ns())
+            return
+        delay_s = wait_ns / clock.NS_PER_S
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._next_level, self.at_ns)
 
     def freed(self, reply: Reply) -> None:
         """Fill the slot again, at once or after a rest."""
@@ -225,13 +231,14 @@ class Due:
     offsets: Iterator[int]
     max_in_flight: int
     spin_ns: int = 0
+    at_ns: int = 0
     _start_ns: int = 0
     _next_ns: int | None = None
     _timer: asyncio.Handle | None = None
 
     def start(self) -> None:
-        """Set the common start to now."""
-        self._start_ns = self.drive.now_ns()
+        """Set the common start to `at_ns`, or to now."""
+        self._start_ns = self.at_ns or self.drive.now_ns()
         self._advance()
         self._pump()
 

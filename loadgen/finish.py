@@ -123,5 +123,6 @@ def _drop_replaced(run: RunDirectory) -> None:
     shutil.rmtree(run.journal)
     run.samples_log.unlink()
     run.corpus.unlink(missing_ok=True)
-    if run.worker_errors.exists() and run.worker_errors.stat().st_size == 0:
-        run.worker_errors.unlink()
+    for errors in run.path.glob("worker*.stderr"):
+        if errors.stat().st_size == 0:
+            errors.unlink()

@@ -1,16 +1,18 @@
-"""The run's end of its worker process: start it, give orders, hear reports, notice its death."""
+"""The run's end of its worker processes: start them, give orders, hear reports, notice a death."""
 
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
+from msgspec import structs
 
+from loadgen import clock
 from loadgen.commands import (
     Broken,
     Drained,
@@ -28,6 +30,9 @@ from loadgen.commands import (
 from loadgen.errors import FleetError
 
 LEAVE_TIMEOUT_S = 10.0
+COMMON_START_NS = 50 * clock.NS_PER_MS
+"""From the order to begin until several workers begin: time for it to reach them all."""
+
 LINE_LIMIT_BYTES = 1 << 20
 
 Answer = TypeVar("Answer", Opened, Probed, Drained)
@@ -144,3 +149,68 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     except TimeoutError:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The workers of a run, which drive a load together."""
+
+    workers: tuple[WorkerHandle, ...]
+
+    @property
+    def failure(self) -> FleetError | None:
+        """Why the fleet can no longer do its work; None while it can."""
+        return next((each.failure for each in self.workers if each.failure is not None), None)
+
+    async def open(self, opening: Open) -> None:
+        """Hand each worker its task; return once all are ready."""
+        numbers = range(len(self.workers))
+        openings = [structs.replace(opening, worker=number, workers=len(self.workers)) for number in numbers]
+        await asyncio.gather(*(each.open(own) for each, own in zip(self.workers, openings, strict=True)))
+
+    async def probe(self, body: int) -> Probed:
+        """Send one request and say how it went."""
+        return await self.workers[0].probe(body)
+
+    def start(self, order: Start) -> None:
+        """Begin a point, at one instant if there are several workers."""
+        if len(self.workers) > 1:
+            order = structs.replace(order, at_ns=clock.now_ns() + COMMON_START_NS)
+        for each in self.workers:
+            each.start(order)
+
+    async def stop(self) -> Drained:
+        """End the point; return the workers' own account of it when nothing is in flight."""
+        accounts = await asyncio.gather(*(each.stop() for each in self.workers))
+        completed = sum(each.completed for each in accounts)
+        return Drained(accounts[0].point, completed, sum(each.in_flight_ns for each in accounts))
+
+    async def failed(self) -> None:
+        """Return when a worker can no longer do its work; `failure` says why."""
+        waits = [asyncio.ensure_future(each.failed()) for each in self.workers]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waits:
+                each.cancel()
+
+
+@asynccontextmanager
+async def fleet(
+    count: int, on_report: Callable[[Progress | Failed], None], error_log: Callable[[int], Path]
+) -> AsyncIterator[Fleet]:
+    """Start so many workers, each with a file for what it writes to stderr; leaving the context ends them."""
+    async with contextlib.AsyncExitStack() as stack:
+        workers = [await stack.enter_async_context(worker(on_report, error_log(number))) for number in range(count)]
+        yield Fleet(tuple(workers))
+
+
+def together(latest: Iterable[Progress]) -> Progress:
+    """Return the counts, the memory and the CPU of several workers as one report, of the latest time."""
+    reports = list(latest)
+    sums = {
+        name: sum(getattr(each, name) for each in reports)
+        for name in ("completed", "failed", "unsent", "in_flight", "resident_memory_bytes", "cpu_s")
+    }
+    last = max(reports, key=lambda each: each.at_ns)
+    return structs.replace(last, **sums)

@@ -34,6 +34,7 @@ TransportOption = Annotated[
     typer.Option("--transport", help="What carries requests: our own HTTP/2 (direct), or grpcio; auto chooses."),
 ]
 Connections = Annotated[int, typer.Option("--connections", min=1, help="TCP connections that share the requests.")]
+Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes that share the load, a core each.")]
 InputPaths = Annotated[
     list[str],
     typer.Option(

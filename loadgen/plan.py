@@ -214,6 +214,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     percents: tuple[Percent, ...] = ()
     transport: TransportName = "auto"
     connections: Annotated[int, msgspec.Meta(gt=0, le=1024)] = 1
+    workers: Annotated[int, msgspec.Meta(gt=0, le=256)] = 1
     spin_us: NotNegative = 1200
     deadline_ms: Positive = 300_000
     metrics_interval_ms: Positive = 1000
@@ -311,7 +312,7 @@ def checked(plan: Plan) -> Plan:
     if plan.loads and plan.search is not None:
         raise PlanError("the plan has loads and a search: a search finds its loads itself, leave them out")
     for load in plan.loads:
-        _check_load(load)
+        _check_load(load, plan.workers)
     _check_endpoint(plan.endpoint)
     _check_objectives(plan)
     _check_companions(plan)
@@ -358,7 +359,9 @@ def load_level(load: ClosedLoop | ConcurrencySteps) -> str:
     return ",".join(str(level) for level, _ in load.levels)
 
 
-def _check_load(load: Load) -> None:
+def _check_load(load: Load, workers: int) -> None:
+    if isinstance(load, OpenLoop | Profile | Replay) and load.max_in_flight < workers:
+        raise PlanError(f"max_in_flight {load.max_in_flight}: is less than one for each of {workers} workers")
     if isinstance(load, OpenLoop) and load.rate_per_s > RATE_LIMIT:
         raise PlanError(
             f"rate_per_s {load.rate_per_s:g}: no clock keeps due times apart beyond {RATE_LIMIT:g} a second"

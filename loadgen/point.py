@@ -45,7 +45,7 @@ async def measure_point(bench: Bench, point: Point) -> Row | None:
     plan = bench.plan
     started = await settled_statistics(bench)
     bench.observer.point_started(load_words(point.load))
-    bench.progress, bench.reports = None, []
+    bench.latest, bench.reports = {}, []
     begun_ns = clock.now_ns()
     stopping = point.stopping or plan.stopping
     asked, percents, objective = asked_of(stopping, point.load), percents_of(plan), objective_of(plan)
@@ -59,10 +59,10 @@ async def measure_point(bench: Bench, point: Point) -> Row | None:
     said = {"load": _builtins(point.load), "asked": _builtins(asked), **facts}
     write_log(bench, "point_started", point.number, started, None, **said)
     seed = plan.seed + point.repeat - 1 if point.seed is None else point.seed
-    bench.worker.start(Start(point.number, point.load, seed, point.intervals, plan.spin_us * 1000))
+    bench.fleet.start(Start(point.number, point.load, seed, point.intervals, plan.spin_us * 1000))
     measured = await _measure(bench, point, begun_ns)
     bench.phase = "drain"
-    account = await bench.worker.stop()
+    account = await bench.fleet.stop()
     bench.answered += account.completed
     drained = await settled_statistics(bench)
     write_log(bench, "point_drained", point.number, drained, in_flight_ns=account.in_flight_ns)
@@ -259,14 +259,19 @@ def _log_closed(bench: Bench, point: Point, measured: Measured) -> None:
 
 
 def _client(bench: Bench, window: Window) -> Client:
-    """Return what the worker's reports say of its event loop and its CPU in the window."""
+    """Return what the workers' reports say of their event loops and of the busiest one's CPU in the window."""
     inside = [report for report in bench.reports if window.start_ns <= report.at_ns < window.end_ns]
     lags = np.sort(np.array([lag for report in inside for lag in report.loop_lag_ns], np.int64))
-    if len(inside) < 2:  # noqa: PLR2004 - a rate needs two readings
-        return Client()
-    span_s = (inside[-1].at_ns - inside[0].at_ns) / clock.NS_PER_S
-    cpu = (inside[-1].cpu_s - inside[0].cpu_s) / span_s
-    return Client(nearest_rank(lags, 99) if len(lags) else None, cpu)
+    shares = [share for number in bench.latest if (share := _cpu(inside, number)) is not None]
+    return Client(nearest_rank(lags, 99) if len(lags) else None, max(shares, default=None))
+
+
+def _cpu(reports: list[Progress], worker: int) -> float | None:
+    """Return the share of a core that a worker used; None where a rate lacks its two readings."""
+    own = [report for report in reports if report.worker == worker]
+    if len(own) < 2:  # noqa: PLR2004 - a rate needs two readings
+        return None
+    return (own[-1].cpu_s - own[0].cpu_s) / ((own[-1].at_ns - own[0].at_ns) / clock.NS_PER_S)
 
 
 def _builtins(value: object) -> Any:  # noqa: ANN401 - plain data

@@ -113,12 +113,12 @@ async def _bench(job: Job, directory: RunDirectory, log: EventLog) -> AsyncItera
             if bench is not None:
                 _hear(bench, news)
 
-        worker = await stack.enter_async_context(fleet.worker(on_report, directory.worker_errors))
+        workers = await stack.enter_async_context(fleet.fleet(plan.workers, on_report, directory.worker_errors))
         poller = await stack.enter_async_context(_polling(job, log))
         served = tuple(_served(triton, metadata, index) for triton, metadata in models)
-        bench = Bench(plan, directory, log, job.observer, job.interrupt, served, worker, target, background=poller)
+        bench = Bench(plan, directory, log, job.observer, job.interrupt, served, workers, target, background=poller)
         bench.bodies = len(index.bodies)
-        await worker.open(_opening(plan, directory, models[0][1], index))
+        await workers.open(_opening(plan, directory, models[0][1], index))
         yield bench
 
 
@@ -144,7 +144,7 @@ async def _probe(bench: Bench, served: Served) -> None:
     """
     bench.phase = "first request"
     model = plans.model_key(served.triton.endpoint)
-    probed = await bench.worker.probe(served.first_body)
+    probed = await bench.fleet.probe(served.first_body)
     bench.answered += probed.outcome == "ok"
     bench.log.event("probe", model=model, **msgspec.to_builtins(probed))
     if probed.outcome != "ok":
@@ -291,28 +291,29 @@ async def _polling(job: Job, log: EventLog) -> AsyncIterator[tuple[asyncio.Task[
 def _hear(bench: Bench, news: Progress | Failed) -> None:
     match news:
         case Progress():
-            bench.progress = news
+            bench.log.samples(_own_samples(news, len(bench.fleet.workers)))
             if news.point:
+                bench.latest[news.worker] = news
                 bench.reports.append(news)
-            bench.log.samples(_own_samples(news))
-            if news.point:
-                bench.observer.progress(bench.phase, news)
+                bench.observer.progress(bench.phase, bench.progress or news)
         case Failed(at_ns, point, outcome, details):
             bench.log.event("failure", at_ns, point=point, outcome=outcome, details=details)
 
 
-def _own_samples(news: Progress) -> list[Sample]:
+def _own_samples(news: Progress, workers: int) -> list[Sample]:
+    labels = rundir.canonical_labels({"worker": str(news.worker)} if workers > 1 else {})
     figures = {
         "process_resident_memory_bytes": news.resident_memory_bytes,
         "process_cpu_seconds_total": news.cpu_s,
         "in_flight": news.in_flight,
     }
-    return [Sample(news.at_ns, OWN_SOURCE, metric, "{}", float(value)) for metric, value in figures.items()]
+    return [Sample(news.at_ns, OWN_SOURCE, metric, labels, float(value)) for metric, value in figures.items()]
 
 
 def _opening(plan: Plan, directory: RunDirectory, metadata: ModelMetadata, index: corpus.Index) -> Open:
     return Open(
         worker=0,
+        workers=plan.workers,
         journal=str(directory.journal),
         corpus=str(directory.corpus),
         index=str(directory.corpus_index),

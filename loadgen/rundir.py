@@ -82,10 +82,9 @@ class RunDirectory:
         """Samples as they come."""
         return self.path / "samples.jsonl"
 
-    @property
-    def worker_errors(self) -> Path:
-        """What the worker process wrote to stderr."""
-        return self.path / "worker.stderr"
+    def worker_errors(self, number: int) -> Path:
+        """What a worker process wrote to stderr."""
+        return self.path / (f"worker-{number}.stderr" if number else "worker.stderr")
 
     @property
     def records(self) -> Path:

@@ -10,11 +10,14 @@ from loadgen.kserve import sequence_parameters
 NO_SEQUENCE = 0
 
 
+Message = bytes | memoryview
+
+
 class Take(NamedTuple):
     """A request to send: its body, its message, and the sequence it is a step of (0: none)."""
 
     body: int
-    message: bytes
+    message: Message
     sequence: int = NO_SEQUENCE
 
 
@@ -35,7 +38,7 @@ class Walk(Protocol):
 class Bodies:
     """Requests without state, in the given order."""
 
-    messages: Sequence[bytes]
+    messages: Sequence[Message]
     order: Iterator[int]
 
     def take(self) -> Take:

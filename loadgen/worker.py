@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import cast
 
@@ -41,7 +42,7 @@ from loadgen.records import PROBE_POINT, Outcome, Reply
 from loadgen.transport import Transport
 from loadgen.transport.direct import DirectTransport
 from loadgen.transport.grpcaio import GrpcAioTransport
-from loadgen.walk import Bodies, Sequences, Walk
+from loadgen.walk import Bodies, Message, Sequences, Walk
 
 PROGRESS_NS = 200 * clock.NS_PER_MS
 LINE_LIMIT_BYTES = 1 << 20
@@ -63,7 +64,9 @@ class Worker:
 
     def __init__(self, opening: Open, journal: Journal, transport: Transport) -> None:
         index = msgspec.json.decode(Path(opening.index).read_bytes(), type=corpus.Index)
-        bodies = corpus.load(Path(opening.corpus), index)
+        # Views of a mapped file, shared by all workers; what bytes are appended to, or grpcio sends, is copied once.
+        copied = opening.in_sequences or opening.transport == "grpcio"
+        bodies: list[Message] = list((corpus.load if copied else corpus.views)(Path(opening.corpus), index))
         self._answers = [body.answer for body in index.bodies]
         self._drive = Drive(
             transport, journal, _walk(opening, index, bodies), opening.deadline_ns, self._on_failure, self._fault
@@ -75,6 +78,7 @@ class Worker:
             self._probe_suffix = kserve.sequence_parameters(PROBE_SEQUENCE, first=True, last=True)
         self._deadline_ns = opening.deadline_ns
         self._process = psutil.Process()
+        self._number, self._workers = opening.worker, opening.workers
         self._point = PROBE_POINT
         self._failures_told: set[tuple[int, Outcome, str]] = set()
         self._loop_lags: list[int] = []
@@ -89,7 +93,7 @@ class Worker:
                 self._point = order.point
                 gc.collect()
                 gc.freeze()  # what exists now lives as long as the process: the collector need not walk it again
-                self._drive.start(order.point, _pace(order, self._drive))
+                self._drive.start(order.point, _pace(order, self._drive, self._number, self._workers))
             case Stop():
                 self._drive.stop()
                 self._spawn_drain()
@@ -102,7 +106,7 @@ class Worker:
             cpu_s = usage.user + usage.system
             count = (counts.completed, counts.failed, counts.unsent, counts.in_flight)
             lags, self._loop_lags = tuple(self._loop_lags), []
-            report(Progress(clock.now_ns(), self._point, *count, memory_bytes, cpu_s, lags))
+            report(Progress(clock.now_ns(), self._point, *count, memory_bytes, cpu_s, self._number, lags))
             if self._drive.broken is not None:
                 report(Broken(str(self._drive.broken)))
                 return
@@ -127,7 +131,7 @@ class Worker:
         report(Drained(self._point, self._drive.counts.completed, self._drive.counts.in_flight_ns))
 
     def _probe(self, body: int) -> None:
-        message, sent_ns = self._bodies[body] + self._probe_suffix, clock.now_ns()
+        message, sent_ns = bytes(self._bodies[body]) + self._probe_suffix, clock.now_ns()
         row = self._journal.born(PROBE_POINT, body, sent_ns, sent_ns, len(message))
 
         def on_reply(reply: Reply) -> None:
@@ -151,29 +155,51 @@ class Worker:
             report(Failed(reply.done_ns, self._point, reply.outcome.label, kind[2]))
 
 
-def _pace(order: Start, drive: Drive) -> Pace:
+def _pace(order: Start, drive: Drive, number: int, workers: int) -> Pace:
+    """Return the pace of this worker's share of the load."""
     match order.load:
         case ClosedLoop(concurrency):
-            return Slots(drive, [(concurrency, 0)])
+            return Slots(drive, [(part_of(concurrency, number, workers), 0)], order.at_ns)
         case ConcurrencySteps(levels):
-            return Slots(drive, [(level, round(seconds * clock.NS_PER_S)) for level, seconds in levels])
+            steps = [(part_of(level, number, workers), round(seconds * clock.NS_PER_S)) for level, seconds in levels]
+            return Slots(drive, steps, order.at_ns)
         case Replay() as replay:
             intervals_ns = np.load(order.intervals).tolist()
-            offsets = schedule.replayed(intervals_ns, replay.speed, repeat=replay.repeat)
-            return Due(drive, offsets, replay.max_in_flight, order.spin_ns)
+            offsets = schedule.replayed(
+                intervals_ns, replay.speed, repeat=replay.repeat, share=number, shares=workers
+            )
         case load:
-            return Due(drive, schedule.offsets(load, order.seed), load.max_in_flight, order.spin_ns)
+            offsets = schedule.offsets(load, order.seed, number, workers)
+    most = part_of(order.load.max_in_flight, number, workers)
+    return Due(drive, offsets, most, order.spin_ns, order.at_ns)
 
 
-def _walk(opening: Open, index: corpus.Index, bodies: list[bytes]) -> Walk:
+def part_of(whole: int, number: int, workers: int) -> int:
+    """Return worker `number`'s part of so many requests: the parts differ by one at most, and add up."""
+    return whole // workers + (number < whole % workers)
+
+
+def _walk(opening: Open, index: corpus.Index, bodies: list[Message]) -> Walk:
+    """Return this worker's walk: every n-th request of the whole, so that no two send the same one."""
+    number, workers = opening.worker, opening.workers
     if opening.mix:
         groups, weights = zip(*opening.mix, strict=True)
-        return Bodies(bodies, corpus.mixed(groups, weights, opening.seed, opening.order))
+        return Bodies(
+            bodies, islice(corpus.mixed(groups, weights, opening.seed, opening.order), number, None, workers)
+        )
+    of = corpus.streams(index) if opening.in_sequences else bodies
+    order = islice(corpus.passes(len(of), opening.seed, opening.order, opening.weights), number, None, workers)
     if not opening.in_sequences:
-        return Bodies(bodies, corpus.passes(len(bodies), opening.seed, opening.order, opening.weights))
-    streams = corpus.streams(index)
-    order = corpus.passes(len(streams), opening.seed, opening.order, opening.weights)
-    return Sequences(bodies, streams, order, opening.sequence_length, next_id=PROBE_SEQUENCE + 1)
+        return Bodies(bodies, order)
+    first = PROBE_SEQUENCE + 1 + number
+    return Sequences(
+        list(map(bytes, bodies)),
+        corpus.streams(index),
+        order,
+        opening.sequence_length,
+        next_id=first,
+        id_step=workers,
+    )
 
 
 def _transport(opening: Open) -> Transport:
