@@ -11,7 +11,7 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import cast
@@ -68,9 +68,8 @@ class Worker:
         copied = opening.in_sequences or opening.transport == "grpcio"
         bodies: list[Message] = list((corpus.load if copied else corpus.views)(Path(opening.corpus), index))
         self._answers = [body.answer for body in index.bodies]
-        self._drive = Drive(
-            transport, journal, _walk(opening, index, bodies), opening.deadline_ns, self._on_failure, self._fault
-        )
+        self._walks = _walks(opening, index, bodies)
+        self._drive = Drive(transport, journal, self._walks[0], opening.deadline_ns, self._on_failure, self._fault)
         self._transport, self._journal = transport, journal
         self._bodies = bodies
         self._probe_suffix = b""
@@ -93,6 +92,8 @@ class Worker:
                 self._point = order.point
                 gc.collect()
                 gc.freeze()  # what exists now lives as long as the process: the collector need not walk it again
+                is_open = not isinstance(order.load, ClosedLoop | ConcurrencySteps)
+                self._drive.walk = self._walks[is_open]
                 self._drive.start(order.point, _pace(order, self._drive, self._number, self._workers))
             case Stop():
                 self._drive.stop()
@@ -179,27 +180,39 @@ def part_of(whole: int, number: int, workers: int) -> int:
     return whole // workers + (number < whole % workers)
 
 
-def _walk(opening: Open, index: corpus.Index, bodies: list[Message]) -> Walk:
-    """Return this worker's walk: every n-th request of the whole, so that no two send the same one."""
+def _walks(opening: Open, index: corpus.Index, bodies: list[Message]) -> tuple[Walk, Walk]:
+    """Return this worker's walk in closed loops, and in open ones.
+
+    Slots go through all requests in an order of the worker's own. Of what falls due, a worker sends every n-th, so
+    that all together send what one would. Sequences go on from point to point, so there is one walk of them.
+    """
     number, workers = opening.worker, opening.workers
+    if opening.in_sequences:
+        streams = corpus.streams(index)
+        sequences = Sequences(
+            list(map(bytes, bodies)),
+            streams,
+            _own_order(opening, len(streams)),
+            opening.sequence_length,
+            next_id=PROBE_SEQUENCE + 1 + number,
+            id_step=workers,
+        )
+        return sequences, sequences
+    shared = islice(_order(opening, len(bodies), opening.seed), number, None, workers)
+    return Bodies(bodies, _own_order(opening, len(bodies))), Bodies(bodies, shared)
+
+
+def _own_order(opening: Open, choices: int) -> Iterator[int]:
+    """Yield choices in an order of this worker's own: another seed, and in the order of the file another start."""
+    start = opening.worker * choices // opening.workers
+    return islice(_order(opening, choices, opening.seed + opening.worker), start, None)
+
+
+def _order(opening: Open, choices: int, seed: int) -> Iterator[int]:
     if opening.mix:
         groups, weights = zip(*opening.mix, strict=True)
-        return Bodies(
-            bodies, islice(corpus.mixed(groups, weights, opening.seed, opening.order), number, None, workers)
-        )
-    of = corpus.streams(index) if opening.in_sequences else bodies
-    order = islice(corpus.passes(len(of), opening.seed, opening.order, opening.weights), number, None, workers)
-    if not opening.in_sequences:
-        return Bodies(bodies, order)
-    first = PROBE_SEQUENCE + 1 + number
-    return Sequences(
-        list(map(bytes, bodies)),
-        corpus.streams(index),
-        order,
-        opening.sequence_length,
-        next_id=first,
-        id_step=workers,
-    )
+        return corpus.mixed(groups, weights, seed, opening.order)
+    return corpus.passes(choices, seed, opening.order, opening.weights)
 
 
 def _transport(opening: Open) -> Transport:

@@ -63,12 +63,13 @@ class Line(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say hello; requests wait until the server has told its limits."""
         self._transport = transport = cast("asyncio.Transport", transport)
-        # High water at 0: the event loop tells when the kernel has taken everything, which is when it was flushed.
-        transport.set_write_buffer_limits(high=0)
+        tls = transport.get_extra_info("ssl_object")
+        # The lowest high water there is: the event loop tells when the kernel has taken everything, which is when it
+        # was flushed. (TLS pauses at the mark, a plain transport above it.)
+        transport.set_write_buffer_limits(high=1 if tls else 0)
         connected = transport.get_extra_info("socket")
         if connected is not None and connected.family in {socket.AF_INET, socket.AF_INET6}:
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        tls = transport.get_extra_info("ssl_object")
         if tls is not None and tls.selected_alpn_protocol() != "h2":
             self._give_up("the server does not offer HTTP/2 over TLS (ALPN h2)")
             return
