@@ -3,7 +3,6 @@
 import asyncio
 import os
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +13,7 @@ from rich.console import Console
 from loadgen import atomic
 from loadgen import options as opt
 from loadgen.asked import Made, Shape, companions_of, further_loads, inputs_of, stopping_of, tls_of
+from loadgen.cli_tools import tools
 from loadgen.demo import own_server
 from loadgen.endpoint import header_option
 from loadgen.entry import enter
@@ -295,40 +295,7 @@ def demo(  # noqa: PLR0913, PLR0917 - each is one option
     raise typer.Exit(INTERRUPTED if ended == "interrupted" else 0)
 
 
-@app.command()
-def serve(instances: opt.Instances = 2, signature: opt.SignatureName = "odd", stub: opt.Stub = False) -> None:
-    """Serve the stand-in model on free ports until Ctrl-C."""
-
-    async def stand() -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            log = Path(folder) / "server.log"
-            async with own_server(signature, instances, log, stub, typer.echo) as server:
-                typer.echo(f"{server.model}: gRPC {server.grpc}, metrics {server.metrics_url}")
-                typer.echo(
-                    f"try: python -m loadgen sweep -m {server.model} -u {server.grpc} "
-                    f"--metrics-url {server.metrics_url} --input-data synthetic --mu 20"
-                )
-                await asyncio.Event().wait()
-
-    try:
-        asyncio.run(stand())
-    except KeyboardInterrupt:
-        typer.echo("stopped")
-
-
-@app.command()
-def seal(run: Annotated[Path, typer.Argument(help="A run directory without a manifest.")]) -> None:
-    """Rescue a run that crashed or was killed: every request that was recorded becomes Parquet."""
-    from loadgen import api, finish  # noqa: PLC0415
-    from loadgen.rundir import RunDirectory  # noqa: PLC0415
-
-    directory = RunDirectory(run)
-    if directory.manifest.exists():
-        typer.echo(f"{run}: is sealed already")
-        return
-    manifest = finish.rescue(directory)
-    api.write_outputs(directory)
-    typer.echo(f"{run}: sealed: {manifest.rows} requests, {manifest.points} points, {manifest.samples} samples")
+app.add_typer(tools)
 
 
 def observer(*, quiet: bool, json: bool) -> Observer:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import psutil
 
-PACKAGES = ("loadgen", "grpcio", "tritonclient", "protobuf", "numpy", "polars", "altair")
+PACKAGES = ("loadgen", "grpcio", "uvloop", "hpack", "tritonclient", "protobuf", "numpy", "polars", "altair")
 
 
 def describe() -> dict[str, object]:
     """Return the facts of this host that a figure may depend on; what cannot be found out is None."""
     return {
-        "host": platform.node(),
+        "host": host(),
         "system": platform.platform(),
         "processor": _processor(),
         "cores": psutil.cpu_count(logical=True),
@@ -26,6 +26,11 @@ def describe() -> dict[str, object]:
         "git_commit": _git_commit(),
         "command": sys.argv,
     }
+
+
+def host() -> str:
+    """Return the name of this machine."""
+    return platform.node()
 
 
 def version() -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from loadgen.calibration import Calibration
 from loadgen.kserve import Statistics
 from loadgen.measure import Window
 from loadgen.plan import ByPrecision, ClosedLoop, ConcurrencySteps, Load, OpenLoop, Profile
@@ -20,6 +21,7 @@ class Target:
     inputs: str
     simulated: bool
     instances: int | None
+    calibration: Calibration | None = None
 
 
 class Client(msgspec.Struct, frozen=True):

@@ -137,7 +137,7 @@ def point_row(log: PointLog, rows: Rows, target: Target) -> Row:
     row |= _goodput(log, rows)
     row |= _certainty(measurement.service)
     row |= _stage_columns(_stages(log.opened, log.closed, target.instances), measurement)
-    row["verdict"], row["reason"] = verdict(Case(log, row, rows, measurement))
+    row["verdict"], row["reason"] = verdict(Case(log, row, rows, measurement, target.calibration))
     return row
 
 
@@ -157,7 +157,8 @@ def model_rows(log: PointLog, rows: Rows, target: Target, models: Sequence[str])
             in_flight_ns=None,
             bodies=models.count(model),
         )
-        row = point_row(part, rows[of_body[rows["body"]] == model], replace(target, model=model, instances=None))
+        alone = replace(target, model=model, instances=None, calibration=None)
+        row = point_row(part, rows[of_body[rows["body"]] == model], alone)
         found.append(row | {name: whole[name] for name in ("verdict", "reason")})
     return found
 

@@ -12,9 +12,23 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from loadgen import atomic, clock, corpus, environment, finish, fleet, kserve, points, rundir, seal, trace
+from loadgen import (
+    atomic,
+    calibration,
+    clock,
+    corpus,
+    environment,
+    finish,
+    fleet,
+    kserve,
+    points,
+    rundir,
+    seal,
+    trace,
+)
 from loadgen import plan as plans
 from loadgen.bench import Bench, Point, Served, read_statistics
+from loadgen.calibration import Calibration, Client
 from loadgen.commands import Failed, Open, Progress
 from loadgen.errors import LoadgenError, PlanError, TargetError
 from loadgen.kserve import ModelMetadata
@@ -105,8 +119,8 @@ async def _bench(job: Job, directory: RunDirectory, log: EventLog) -> AsyncItera
     atomic.write(directory.environment, _pretty(environment.describe()))
     async with contextlib.AsyncExitStack() as stack:
         models = [await _meet(stack, alone) for alone in plans.alone(plan)]
-        target = await _describe_target(job, log, models)
         index = _write_corpus(job, directory, log, [metadata for _, metadata in models])
+        target = await _describe_target(job, log, models, _calibration(plan, index))
         bench: Bench | None = None
 
         def on_report(news: Progress | Failed) -> None:
@@ -200,7 +214,16 @@ def _intervals(load: Load, number: int, directory: RunDirectory | None) -> str:
     return str(path)
 
 
-async def _describe_target(job: Job, log: EventLog, models: list[tuple[Triton, ModelMetadata]]) -> Target:
+def _calibration(plan: Plan, index: corpus.Index) -> Calibration | None:
+    """Return what is known of this client with requests of such a size."""
+    client = Client(environment.host(), plan.transport, plan.connections, plan.workers)
+    mean_bytes = sum(body.size_bytes for body in index.bodies) / len(index.bodies)
+    return calibration.nearest(calibration.read(calibration.default_path()), client, mean_bytes)
+
+
+async def _describe_target(
+    job: Job, log: EventLog, models: list[tuple[Triton, ModelMetadata]], known: Calibration | None
+) -> Target:
     server = await models[0][0].server_metadata()
     notes: list[str] = []
     instances: int | None = 0
@@ -208,18 +231,19 @@ async def _describe_target(job: Job, log: EventLog, models: list[tuple[Triton, M
         config = await triton.model_config()
         log.event("server", server=server, config=config, metadata=asdict(metadata))
         parameters = config.get("parameters")
-        known = parameters if isinstance(parameters, dict) else {}
-        notes += [note for key, note in SIMULATING_PARAMETERS.items() if key in known and note not in notes]
+        keys = parameters if isinstance(parameters, dict) else {}
+        notes += [note for key, note in SIMULATING_PARAMETERS.items() if key in keys and note not in notes]
         own = kserve.instances(config)
         instances = None if instances is None or own is None else instances + own
     sources = (job.source, *job.companions)
-    keys = [plans.model_key(triton.endpoint) if len(models) > 1 else metadata.name for triton, metadata in models]
+    names = [plans.model_key(triton.endpoint) if len(models) > 1 else metadata.name for triton, metadata in models]
     target = Target(
-        model=" + ".join(keys),
+        model=" + ".join(names),
         server=" ".join([f"{server.get('name')} {server.get('version')}", *(f"({note})" for note in notes)]),
         inputs="; ".join(source.description for source in sources),
         simulated=bool(notes) or any(source.synthetic for source in sources),
         instances=instances,
+        calibration=known,
     )
     log.event("target", target=asdict(target))
     words = f"{target.instances} instances" if target.instances else "instances not known"

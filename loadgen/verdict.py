@@ -1,5 +1,6 @@
 """What a point is worth, in one word with its reason: faults first, then how steady and how sure it is."""
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from loadgen import measure, steady
+from loadgen.calibration import Calibration
 from loadgen.clock import NS_PER_MS
 from loadgen.estimate import Cut
 from loadgen.measure import Measurement
@@ -19,6 +21,10 @@ FAILED_SHARE_LIMIT = 0.01
 IN_FLIGHT_SHARE_LIMIT = 0.97
 SEND_LAG_LIMIT_NS, SEND_LAG_SHARE = 5 * NS_PER_MS, 0.05
 LOOP_LAG_SHARE = 0.10
+CEILING_SHARE = 0.8
+FLOORS_IN_MEDIAN = 20
+"""A median shorter than so many of the client's own shows the client too."""
+
 CLIENT_CPU_LIMIT = 0.8
 """Share of a core from which the client's own queueing shows in the latencies of a closed loop."""
 
@@ -37,6 +43,7 @@ class Case:
     row: Row
     rows: Rows
     measurement: Measurement
+    calibration: Calibration | None = None
 
     @property
     def ended(self) -> Rows:
@@ -107,6 +114,10 @@ def _client_words(case: Case) -> str | None:
             return f"the client used {row['client_cpu']:.0%} of its core"
     elif (row["send_lag_p99_ns"] or 0.0) > max(SEND_LAG_LIMIT_NS, SEND_LAG_SHARE * p50_ns):
         return f"requests left late: send lag p99 {row['send_lag_p99_ns'] / 1e6:.3g} ms"
+    ceiling = case.calibration.ceiling_per_s if case.calibration else math.inf
+    if row["throughput_per_s"] > CEILING_SHARE * ceiling:
+        share = f"{row['throughput_per_s'] / ceiling:.0%} of the {ceiling:,.0f}/s"
+        return f"throughput is {share} that this client reaches against a server that answers at once"
     lag_ns = row["loop_lag_p99_ns"] or 0.0
     if lag_ns > LOOP_LAG_SHARE * p50_ns > 0:
         return f"the client's event loop was late by {lag_ns / 1e6:.3g} ms (p99), p50 is {p50_ns / 1e6:.3g} ms"
@@ -148,6 +159,10 @@ def _remarks(case: Case) -> list[str]:
         said.append("interrupted: the window was cut short")
     if case.measurement.service is not None:
         said += steady.remarks(case.measurement.service.found, case.log.bodies)
+    p50_ns = row["service_p50_ns"]
+    if case.calibration and p50_ns and p50_ns < FLOORS_IN_MEDIAN * case.calibration.floor_ns:
+        floor_us = case.calibration.floor_ns / 1000
+        said.append(f"about {floor_us:.0f} us of the {p50_ns / 1000:.0f} us (p50) are the client's own")
     if row["failed"]:
         said.append(f"{row['failed']} requests failed: {failure_words(case.ended)}")
     if row["point_server_success"] is None:

@@ -42,6 +42,7 @@ from loadgen.records import PROBE_POINT, Outcome, Reply
 from loadgen.transport import Transport
 from loadgen.transport.direct import DirectTransport
 from loadgen.transport.grpcaio import GrpcAioTransport
+from loadgen.transport.null import NullTransport
 from loadgen.walk import Bodies, Message, Sequences, Walk
 
 PROGRESS_NS = 200 * clock.NS_PER_MS
@@ -216,6 +217,8 @@ def _order(opening: Open, choices: int, seed: int) -> Iterator[int]:
 
 
 def _transport(opening: Open) -> Transport:
+    if opening.transport == "null":
+        return NullTransport(clock.now_ns, lambda _: 0)
     if opening.transport == "grpcio":
         return GrpcAioTransport(opening.endpoint, opening.connections)
     return DirectTransport(opening.endpoint, opening.connections)

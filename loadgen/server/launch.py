@@ -117,6 +117,21 @@ async def serve_stub(
         await _stop(guard)
 
 
+@asynccontextmanager
+async def serve_noop(*, response_bytes: int = 64, log: Path, ready_timeout_s: float = 30) -> AsyncIterator[str]:
+    """Serve what answers every call at once, until the context is left; yields its address.
+
+    Raises:
+        TargetError: it ends or is not ready in time; the message names `log` and shows its errors.
+    """
+    noop = [sys.executable, "-m", "loadgen.server.noop", "--response-bytes", str(response_bytes)]
+    guard = await _start(_Command(noop, log), stdout=asyncio.subprocess.PIPE)
+    try:
+        yield (await _stub_ready(guard, log, ready_timeout_s)).grpc
+    finally:
+        await _stop(guard)
+
+
 async def _triton_on_free_ports(
     installation: embedded.Installation, models: Path, model: str, log: Path, ready_timeout_s: float
 ) -> tuple[RunningServer, asyncio.subprocess.Process]:

@@ -105,7 +105,7 @@ async def serve(response_bytes: int) -> None:
         loop.add_signal_handler(number, stopped.set)
     server = await loop.create_server(lambda: Noop(bytes(response_bytes)), HOST, 0)
     port = server.sockets[0].getsockname()[1]
-    print(json.dumps({"grpc": f"{HOST}:{port}"}), flush=True)  # noqa: T201
+    print(json.dumps({"grpc": f"{HOST}:{port}", "http": "", "metrics_url": None}), flush=True)  # noqa: T201
     await stopped.wait()
     server.close()
 

@@ -1,0 +1,96 @@
+"""Commands beside the load: a server to try, a crashed run to rescue, this machine's own client to measure."""
+
+import asyncio
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from loadgen import options as opt
+from loadgen.demo import own_server
+
+tools = typer.Typer()
+Seconds = Annotated[float, typer.Option("--seconds", min=0.5, max=60.0, help="How long each step lasts.")]
+RequestBytes = Annotated[
+    list[int] | None,
+    typer.Option("--request-bytes", min=1, max=2**31, help="Size of the requests; repeatable. 1000 if not given."),
+]
+
+
+@tools.command()
+def calibrate(  # noqa: PLR0913, PLR0917 - each is one option
+    request_bytes: RequestBytes = None,
+    run: Annotated[Path | None, typer.Option("--run", help="A run directory: sizes as its requests had.")] = None,
+    transport: opt.TransportOption = "auto",
+    connections: opt.Connections = 1,
+    workers: opt.Workers = 1,
+    seconds: Seconds = 2.0,
+    json: opt.JsonFlag = False,
+) -> None:
+    """Measure what this machine's client can do at best; later sweeps are held against it.
+
+    Against a server of our own that answers at once: the shortest service time, the most requests a second, the
+    processor time of a request. A sweep near that ceiling is marked client_limited.
+
+    Examples: calibrate --request-bytes 1000 --request-bytes 2000000; calibrate --run runs/20261124T152836Z-sweep
+    """
+    from loadgen import calibrate as measuring  # noqa: PLC0415 - what loads tables loads only when it is needed
+    from loadgen import calibration, environment  # noqa: PLC0415
+
+    client = calibration.Client(
+        environment.host(), "direct" if transport == "auto" else transport, connections, workers
+    )
+    sizes = [*(request_bytes or []), *([measuring.mean_request_bytes(run)] if run else [])] or [1000]
+
+    async def measure(size_bytes: int) -> calibration.Calibration:
+        with tempfile.TemporaryDirectory() as folder:
+            payload = measuring.made_payload(Path(folder), size_bytes)
+            return await measuring.calibrate(client, payload, seconds, (lambda _: None) if json else typer.echo)
+
+    for size_bytes in sizes:
+        if not json:
+            typer.echo(f"requests of {size_bytes:,} bytes, {client.transport}, {workers} worker(s):")
+        found = asyncio.run(measure(size_bytes))
+        calibration.keep(calibration.default_path(), found)
+        if json:
+            typer.echo(msgspec.json.encode(found))
+    if not json:
+        typer.echo(f"kept in {calibration.default_path()}")
+
+
+@tools.command()
+def serve(instances: opt.Instances = 2, signature: opt.SignatureName = "odd", stub: opt.Stub = False) -> None:
+    """Serve the stand-in model on free ports until Ctrl-C."""
+
+    async def stand() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            log = Path(folder) / "server.log"
+            async with own_server(signature, instances, log, stub, typer.echo) as server:
+                typer.echo(f"{server.model}: gRPC {server.grpc}, metrics {server.metrics_url}")
+                typer.echo(
+                    f"try: python -m loadgen sweep -m {server.model} -u {server.grpc} "
+                    f"--metrics-url {server.metrics_url} --input-data synthetic --mu 20"
+                )
+                await asyncio.Event().wait()
+
+    try:
+        asyncio.run(stand())
+    except KeyboardInterrupt:
+        typer.echo("stopped")
+
+
+@tools.command()
+def seal(run: Annotated[Path, typer.Argument(help="A run directory without a manifest.")]) -> None:
+    """Rescue a run that crashed or was killed: every request that was recorded becomes Parquet."""
+    from loadgen import api, finish  # noqa: PLC0415
+    from loadgen.rundir import RunDirectory  # noqa: PLC0415
+
+    directory = RunDirectory(run)
+    if directory.manifest.exists():
+        typer.echo(f"{run}: is sealed already")
+        return
+    manifest = finish.rescue(directory)
+    api.write_outputs(directory)
+    typer.echo(f"{run}: sealed: {manifest.rows} requests, {manifest.points} points, {manifest.samples} samples")
