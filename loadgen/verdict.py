@@ -67,8 +67,10 @@ def verdict(case: Case) -> tuple[str, str]:
 
 
 def _failing(case: Case) -> tuple[str, str] | None:
-    ended, failed = case.ended, case.measurement.failed
-    if failed <= FAILED_SHARE_LIMIT * len(ended):
+    ended, failed, load = case.ended, case.measurement.failed, case.log.load
+    # A slot whose request failed rests: few failures may leave most slots empty.
+    rested = isinstance(load, ClosedLoop) and case.row["in_flight_mean"] < IN_FLIGHT_SHARE_LIMIT * load.concurrency
+    if failed <= FAILED_SHARE_LIMIT * len(ended) and not (failed and rested):
         return None
     return "failing", f"{failed} of {len(ended)} requests failed: {failure_words(ended)}"
 

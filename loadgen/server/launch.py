@@ -12,11 +12,11 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Literal
 
-from loadgen.endpoint import Endpoint
+from loadgen.endpoint import Endpoint, Tls
 from loadgen.errors import TargetError
 from loadgen.server import embedded, repository
 from loadgen.server.triton import Triton
@@ -66,9 +66,23 @@ class _Command:
     shm_prefix: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Secured:
+    """Options that make Triton speak TLS, and how a client then reaches it."""
+
+    options: Sequence[str]
+    tls: Tls
+
+
 @asynccontextmanager
-async def serve_standin(
-    *, signature: str = "odd", instances: int = 2, directory: Path, log: Path, ready_timeout_s: float = 60
+async def serve_standin(  # noqa: PLR0913 - each is one option of the server
+    *,
+    signature: str = "odd",
+    instances: int = 2,
+    directory: Path,
+    log: Path,
+    ready_timeout_s: float = 60,
+    secured: Secured | None = None,
 ) -> AsyncIterator[RunningServer]:
     """Serve the stand-in `traccc-gpu` on our own Triton; its model repository is written below `directory`.
 
@@ -79,21 +93,27 @@ async def serve_standin(
     models = repository.write_standin(directory, signature, instances)
     installation = await asyncio.to_thread(embedded.install)
     async with serve_triton(
-        installation, models, repository.MODEL, log=log, ready_timeout_s=ready_timeout_s
+        installation, models, repository.MODEL, log=log, ready_timeout_s=ready_timeout_s, secured=secured
     ) as server:
         yield server
 
 
 @asynccontextmanager
-async def serve_triton(
-    installation: embedded.Installation, models: Path, model: str, *, log: Path, ready_timeout_s: float = 60
+async def serve_triton(  # noqa: PLR0913 - likewise
+    installation: embedded.Installation,
+    models: Path,
+    model: str,
+    *,
+    log: Path,
+    ready_timeout_s: float = 60,
+    secured: Secured | None = None,
 ) -> AsyncIterator[RunningServer]:
-    """Serve a model repository on free ports of this host, until the context is left.
+    """Serve a model repository on free ports of this host, until the context is left; over TLS if `secured`.
 
     Raises:
         TargetError: the server ends or is not ready in time; the message names `log` and shows its errors.
     """
-    server, guard = await _triton_on_free_ports(installation, models, model, log, ready_timeout_s)
+    server, guard = await _triton_on_free_ports(installation, models, model, log, ready_timeout_s, secured)
     try:
         yield server
     finally:
@@ -132,12 +152,19 @@ async def serve_noop(*, response_bytes: int = 64, log: Path, ready_timeout_s: fl
         await _stop(guard)
 
 
-async def _triton_on_free_ports(
-    installation: embedded.Installation, models: Path, model: str, log: Path, ready_timeout_s: float
+async def _triton_on_free_ports(  # noqa: PLR0913, PLR0917 - likewise
+    installation: embedded.Installation,
+    models: Path,
+    model: str,
+    log: Path,
+    ready_timeout_s: float,
+    secured: Secured | None,
 ) -> tuple[RunningServer, asyncio.subprocess.Process]:
     for _ in range(PORTS_TRIES):
         ports = _free_ports()
-        guard = await _start(_triton_command(installation, models, ports, log))
+        command = _triton_command(installation, models, ports, log)
+        options = secured.options if secured else ()
+        guard = await _start(replace(command, arguments=[*command.arguments, *options]))
         server = RunningServer(
             grpc=f"{LOCALHOST}:{ports.grpc}",
             http=f"{LOCALHOST}:{ports.http}",
@@ -147,7 +174,7 @@ async def _triton_on_free_ports(
             log=log,
         )
         try:
-            if await _is_ready(server, guard, ready_timeout_s):
+            if await _is_ready(server, guard, ready_timeout_s, secured.tls if secured else None):
                 return server, guard
         except BaseException:
             await _stop(guard)
@@ -177,9 +204,11 @@ def _triton_command(installation: embedded.Installation, models: Path, ports: _P
     return _Command(arguments, log, installation.environment, installation.backends, shm_prefix)
 
 
-async def _is_ready(server: RunningServer, guard: asyncio.subprocess.Process, timeout_s: float) -> bool:
+async def _is_ready(
+    server: RunningServer, guard: asyncio.subprocess.Process, timeout_s: float, tls: Tls | None
+) -> bool:
     """Wait for the server; False if another process took one of its ports first."""
-    refusal = await _refusal(server, guard, timeout_s)
+    refusal = await _refusal(server, guard, timeout_s, tls)
     if PORT_TAKEN.search(_tail(server.log)):
         return False
     if guard.returncode is not None:
@@ -190,9 +219,9 @@ async def _is_ready(server: RunningServer, guard: asyncio.subprocess.Process, ti
 
 
 async def _refusal(
-    server: RunningServer, guard: asyncio.subprocess.Process, timeout_s: float
+    server: RunningServer, guard: asyncio.subprocess.Process, timeout_s: float, tls: Tls | None
 ) -> BaseException | None:
-    async with Triton(Endpoint(grpc=server.grpc, model=server.model)) as triton:
+    async with Triton(Endpoint(grpc=server.grpc, model=server.model, tls=tls)) as triton:
         ready = asyncio.create_task(triton.wait_ready(timeout_s))
         ended = asyncio.create_task(guard.wait())
         try:
