@@ -30,6 +30,7 @@ app = typer.Typer(
     help=f"Load generator for NVIDIA Triton.\n\n{EXIT_CODES}",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -103,7 +104,15 @@ def sweep(  # noqa: PLR0913, PLR0917 - each is one option
     quiet: opt.QuietFlag = False,
     json: opt.JsonFlag = False,
 ) -> None:
-    """Measure a served model at each concurrency of a range."""
+    """Measure a served model at each load: concurrencies, rates, profiles, replays.
+
+    For example:
+
+    - `sweep -m traccc-gpu --input-data events.json --concurrency-range 1:8`
+    - `sweep -m traccc-gpu -u triton.example.org:443 --tls -H 'authorization: Bearer $TOKEN' --input-data cells/`
+    - `sweep -m traccc-gpu --input-data synthetic --mu 200 --request-rate-range 10:50:10 --slo 'p99 < 500ms'`
+    - `sweep -m traccc-gpu --input-data events.json -p 30000 --repeats 5 --fail-if 'p99 > 500ms' --json`
+    """
     from loadgen import api  # noqa: PLC0415 - tables and charts load only when they are needed
 
     made = Made(mu, events, seed, poisson, tuple(shape or ()), tuple(input_ or ()), string_length, string_data)
@@ -207,8 +216,10 @@ def search(  # noqa: PLR0913, PLR0917 - each is one option
 ) -> None:
     """Find the highest rate, or concurrency, that keeps an objective; --strict exits with 5 if none is certified.
 
-    Examples: search -m traccc-gpu --input-data events/ --slo 'p99 < 500ms' --over rate;
-    search -m traccc-gpu --input-data synthetic --slo 'service_p95 < 2s' --over concurrency
+    For example:
+
+    - `search -m traccc-gpu --input-data events/ --slo 'p99 < 500ms' --over rate`
+    - `search -m traccc-gpu --input-data synthetic --slo 'service_p95 < 2s' --over concurrency`
     """
     from loadgen import api  # noqa: PLC0415
 
@@ -250,7 +261,13 @@ def run_plan(  # noqa: PLR0913, PLR0917 - each is one option
     quiet: opt.QuietFlag = False,
     json: opt.JsonFlag = False,
 ) -> None:
-    """Carry out a plan file."""
+    """Carry out a plan file.
+
+    For example:
+
+    - `run plan.toml --dry-run`
+    - `run runs/20261124T152836Z-sweep/plan.json --strict`
+    """
     judging = Judging(strict, tuple(fail_if or ()))
     _carry_out(read_plan(plan_file), output, judging, observer(quiet=quiet, json=json), csv, cache, dry_run)
 

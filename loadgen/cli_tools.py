@@ -34,7 +34,10 @@ def calibrate(  # noqa: PLR0913, PLR0917 - each is one option
     Against a server of our own that answers at once: the shortest service time, the most requests a second, the
     processor time of a request. A sweep near that ceiling is marked client_limited.
 
-    Examples: calibrate --request-bytes 1000 --request-bytes 2000000; calibrate --run runs/20261124T152836Z-sweep
+    For example:
+
+    - `calibrate --request-bytes 1000 --request-bytes 2000000`
+    - `calibrate --run runs/20261124T152836Z-sweep`
     """
     from loadgen import calibrate as measuring  # noqa: PLC0415 - what loads tables loads only when it is needed
     from loadgen import calibration, environment  # noqa: PLC0415
