@@ -18,6 +18,7 @@ from loadgen.plan import OpenLoop
 from loadgen.records import Outcome
 from loadgen.transport.null import NullTransport
 from loadgen.walk import Bodies
+from loadgen.worker import loop_factory
 
 
 async def load(folder: Path, rate_per_s: float, seconds: float, spin_us: int) -> None:
@@ -37,7 +38,8 @@ def main() -> None:
     given = [float(text) for text in sys.argv[1:]]
     rate_per_s, seconds, spin_us = [*given, *(5000.0, 30.0, 1200.0)[len(given) :]]
     with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(load(Path(folder), rate_per_s, seconds, int(spin_us)))
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            runner.run(load(Path(folder), rate_per_s, seconds, int(spin_us)))
         rows = journal.read_point(Path(folder), 1)
     lag_us = np.sort(rows["sent_ns"] - rows["due_ns"]) / 1000
     p50, p99 = (lag_us[round(share * (len(lag_us) - 1))] for share in (0.5, 0.99))
