@@ -156,7 +156,13 @@ class Posting:
         with posted(message) as body:
             log = body.parent / "log"
             command = [
-                *(program("h2load", "nghttp2-client"), "-c1", "-t1", f"-m{concurrency}", f"-D{seconds:g}"),
+                *(
+                    program("h2load", "nghttp2-client"),
+                    "-c1",
+                    "-t1",
+                    f"-m{concurrency}",
+                    f"-D{round(seconds * 1000)}ms",
+                ),
                 *(f"--warm-up-time={round(WARMUP_S * 1000)}ms", f"--log-file={log}", "-d", str(body)),
                 *("-H", "content-type: application/grpc", "-H", "te: trailers", f"http://{address}{PATH}"),
             ]

@@ -91,14 +91,17 @@ class Ended:
     cpu_s: float
 
 
-def run_program(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Ended:
-    """Run a program to its end.
+def run_program(
+    command: Sequence[str], environment: Mapping[str, str] | None = None, *, quiet: bool = False
+) -> Ended:
+    """Run a program to its end; its text is stdout and, unless `quiet`, stderr.
 
     Raises:
         MeasureError: its exit code is not 0, or it took too long.
     """
+    errors = subprocess.DEVNULL if quiet else subprocess.STDOUT
     with tempfile.TemporaryFile() as out:
-        process = subprocess.Popen(command, env=environment, stdout=out, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, env=environment, stdout=out, stderr=errors)
         killer = Timer(TIMEOUT_S, process.kill)
         killer.start()
         _, status, usage = os.wait4(process.pid, 0)
@@ -284,7 +287,7 @@ class H2load:
         with posted(serving.message(task.model, task.elements)) as body:
             path = SERVICE + "ModelInfer"
             log = body.parent / "log"
-            options = (f"-D{task.seconds:g}", f"--warm-up-time={WARMUP_MS}ms", f"--log-file={log}")
+            options = (f"-D{round(task.seconds * 1000)}ms", f"--warm-up-time={WARMUP_MS}ms", f"--log-file={log}")
             start_s, start_requests = self._start(task, body, path)
             command = self.command(task.address, path, body, task.concurrency, *options)
             ended, requests = _counted(command, task)

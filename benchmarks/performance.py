@@ -37,7 +37,7 @@ What is counted. *CPU a request* is user and system time of the client. loadgen:
 records, in its window of the run; `+` is what the run's other process, which watches, took in the same window. \
 perf_analyzer and h2load: the whole process less the shortest run of the same command, over the difference of the \
 requests that the server counted. The throughput of perf_analyzer leaves out the first of its three windows, in \
-which it starts; its percentiles are of all three, those of h2load include its warm-up. Both have whole microseconds."""
+which it starts; its percentiles are of all three, and h2load's include its warm-up; both count whole microseconds."""
 
 
 def throughput(figures: Figures) -> float:

@@ -1,7 +1,7 @@
 """How much memory do clients keep after 1,000 and 10,000 requests of 1 MB?
 
 Ours: the worker's own samples. perf_analyzer: its process, looked at every 50 ms while the server counts; it keeps
-the inputs of every request until the window is over, so it is measured with its default window and with one of a second.
+the inputs of every request until the window is over, so it is measured with windows of 5 s, its default, and of 1 s.
 """
 
 import asyncio

@@ -65,7 +65,7 @@ def verdict(what: str, values: Sequence[float], target: float, *, most: bool) ->
     return f"- {what}: {spread(values, '.2f')}, target {sign} {target:.2f}: **{met}** ({rounds})"
 
 
-def conditions(rounds: int, seconds: float) -> list[str]:
+def conditions(rounds: int, seconds: float | None = None) -> list[str]:
     """Return what the figures depend on, as a list."""
     facts = environment.describe()
     packages = ", ".join(f"{name} {_version(name)}" for name in ("uvloop", "grpcio", "protobuf", "numpy"))
@@ -75,10 +75,11 @@ def conditions(rounds: int, seconds: float) -> list[str]:
     commit = str(facts["git_commit"] or "no commit")[:12]
     machine = f"{facts['processor']}, {facts['cores_usable']} cores usable, {memory_gb:.0f} GB"
     system = f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
+    windows = f", windows of {seconds:g} s" if seconds else ""
     return [
         f"- {day}, {machine}, {system}",
         f"- loadgen {environment.version()} at {commit}, {packages}; perf_analyzer 2.49; {h2load.stdout.strip()}",
-        f"- {rounds} rounds, windows of {seconds:g} s; clients and servers share the cores; load average before the",
+        f"- {rounds} rounds{windows}; clients and servers share the cores; load average before the",
         f"  run {os.getloadavg()[1]:.1f}. Figures are medians of the rounds (lowest to highest), ratios of a round.",
     ]
 
