@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import contextlib
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -37,7 +38,9 @@ What is counted. *CPU a request* is user and system time of the client. loadgen:
 records, in its window of the run; `+` is what the run's other process, which watches, took in the same window. \
 perf_analyzer and h2load: the whole process less the shortest run of the same command, over the difference of the \
 requests that the server counted. The throughput of perf_analyzer leaves out the first of its three windows, in \
-which it starts; its percentiles are of all three, and h2load's include its warm-up; both count whole microseconds."""
+which it starts; its percentiles are of all three, and h2load's include its warm-up; both count whole microseconds. \
+Times of loadgen are service times, from just before a request is handed to the transport to when its last byte is \
+seen; what it does between a reply and the next request is in throughput and CPU only, and so it is for the others."""
 
 
 def throughput(figures: Figures) -> float:
@@ -269,9 +272,12 @@ def main() -> None:
     lines = ["# Performance of the client", "", "Made by `python benchmarks/performance.py`.", ""]
     lines += [*conditions(given.rounds, given.seconds), ""]
     print("\n".join(lines), flush=True)
-    for section in measured(parts, given.rounds, given.seconds):
-        lines += section
-        print("\n".join(section), flush=True)
+    try:
+        for section in measured(parts, given.rounds, given.seconds):
+            lines += section
+            print("\n".join(section), flush=True)
+    except LoadgenError as error:  # no Triton or no perf_analyzer to be had
+        sys.exit(str(error))
     if parts == PARTS:
         DOCUMENT.write_text("\n".join(lines).rstrip() + "\n")
         say(f"written: {DOCUMENT.name}")

@@ -29,6 +29,7 @@ from performance import on_triton
 from tally import conditions, say, spread, table
 
 from loadgen import sweep_async
+from loadgen.errors import LoadgenError
 from loadgen.plan import ByCount, ClosedLoop, Generated
 
 Nanoseconds = npt.NDArray[np.int64]
@@ -276,7 +277,7 @@ def main() -> None:
     with on_triton() as address:
         try:
             lines += document(measured(address, given.rounds, given.requests), given.requests)
-        except MeasureError as error:
+        except (MeasureError, LoadgenError) as error:
             sys.exit(f"no result: {error}")
     print("\n".join(lines))
     DOCUMENT.write_text("\n".join(lines) + "\n")
