@@ -33,6 +33,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "live"))
 import perf_analyzer_binary
 
 TIMEOUT_S = 120.0
+START_TIMEOUT_S, START_TRIES = 15.0, 4
+"""perf_analyzer, told to send as many requests as it has threads, now and then never ends."""
+
 WARMUP_MS = 500
 SAMPLE_NS = 100 * clock.NS_PER_MS
 PASSES = 3
@@ -92,7 +95,11 @@ class Ended:
 
 
 def run_program(
-    command: Sequence[str], environment: Mapping[str, str] | None = None, *, quiet: bool = False
+    command: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    *,
+    quiet: bool = False,
+    timeout_s: float = TIMEOUT_S,
 ) -> Ended:
     """Run a program to its end; its text is stdout and, unless `quiet`, stderr.
 
@@ -102,7 +109,7 @@ def run_program(
     errors = subprocess.DEVNULL if quiet else subprocess.STDOUT
     with tempfile.TemporaryFile() as out:
         process = subprocess.Popen(command, env=environment, stdout=out, stderr=errors)
-        killer = Timer(TIMEOUT_S, process.kill)
+        killer = Timer(timeout_s, process.kill)
         killer.start()
         _, status, usage = os.wait4(process.pid, 0)
         killer.cancel()
@@ -256,10 +263,21 @@ class PerfAnalyzer:
     def _start(self, task: Task, inputs: Path) -> tuple[float, int]:
         key = task.model, task.elements, task.concurrency
         if key not in self._starts.known:
-            command = self.command(task, inputs, "--request-count", str(task.concurrency))
-            ended, requests = _counted(command, task, self._environment)
-            self._starts.known[key] = ended.cpu_s, requests
+            self._starts.known[key] = self._shortest(task, inputs)
         return self._starts.known[key]
+
+    def _shortest(self, task: Task, inputs: Path) -> tuple[float, int]:
+        command = self.command(task, inputs, "--request-count", str(task.concurrency))
+        for left in reversed(range(START_TRIES)):
+            before = serving.answered(task.address, task.model)
+            try:
+                ended = run_program(command, self._environment, timeout_s=START_TIMEOUT_S)
+            except MeasureError:
+                if not left:
+                    raise
+            else:
+                return ended.cpu_s, serving.answered(task.address, task.model) - before
+        raise AssertionError("the last try returns or raises")
 
 
 class H2load:
