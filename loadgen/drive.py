@@ -58,8 +58,8 @@ class Pace(Protocol):
 class Drive:
     """Sends requests through `transport` and writes every one of them into `journal`, one point after another.
 
-    `on_failure` hears of every reply that is not ok; `fault` says what is wrong with the response to a body, where
-    that is known beforehand; `broken` holds the error that stopped the drive, if one did.
+    `on_failure` hears of every reply that is not ok; `fault` says what is wrong with the response to a body (None
+    where every answer is right); `broken` holds the error that stopped the drive, if one did.
     """
 
     transport: Transport
@@ -67,7 +67,7 @@ class Drive:
     walk: Walk
     deadline_ns: int
     on_failure: Callable[[Reply], None]
-    fault: Callable[[int, bytes], str | None] = lambda _body, _response: None
+    fault: Callable[[int, bytes], str | None] | None = None
     now_ns: Callable[[], int] = clock.now_ns
     counts: Counts = field(default_factory=Counts)
     broken: FleetError | None = None
@@ -123,7 +123,9 @@ class Drive:
             return None
 
     def _on_reply(self, row: int, take: Take, sent_ns: int, reply: Reply) -> None:
-        reply = self._judged(take.body, reply)
+        if self.fault is not None and reply.outcome is Outcome.OK:
+            details = self.fault(take.body, reply.response)
+            reply = reply._replace(outcome=Outcome.WRONG_ANSWER, details=details) if details else reply
         self.journal.ended(row, reply)
         counts = self.counts
         counts.in_flight -= 1
@@ -139,10 +141,6 @@ class Drive:
         elif not self.sending:
             self._close_sequences()
         self._mark_drained()
-
-    def _judged(self, body: int, reply: Reply) -> Reply:
-        details = self.fault(body, reply.response) if reply.outcome is Outcome.OK else None
-        return reply._replace(outcome=Outcome.WRONG_ANSWER, details=details) if details else reply
 
     def _close_sequences(self) -> None:
         if self.broken is None:

@@ -98,15 +98,20 @@ class Line(asyncio.Protocol):
             else:
                 return
             if done:
-                self._flushed([self.calls[stream] for stream in done if stream in self.calls])
+                self._mark_flushed(done)
+            if not http2.pending:
+                return
 
-    def _flushed(self, calls: list[Call]) -> None:
-        if self._transport.get_write_buffer_size():
-            self._unflushed += calls
-            return
+    def _mark_flushed(self, streams: list[int]) -> None:
+        """Stamp requests of which the last byte was handed to the event loop; later, if the kernel has not got it."""
+        calls, waits = self.calls, self._transport.get_write_buffer_size() > 0
         now_ns = self._now_ns()
-        for call in calls:
-            call.flushed_ns = now_ns
+        for stream in streams:
+            call = calls.get(stream)
+            if call is not None and waits:
+                self._unflushed.append(call)
+            elif call is not None:
+                call.flushed_ns = now_ns
 
     def pause_writing(self) -> None:
         """Wait: the kernel has not taken everything."""
