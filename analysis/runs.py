@@ -18,6 +18,7 @@ RECORDS_SCHEMA: dict[str, pl.DataType] = {
     "seq": pl.UInt64(),
     "body": pl.UInt32(),
     "outcome": pl.String(),
+    "responses": pl.UInt16(),
     "due_ns": pl.Int64(),
     "sent_ns": pl.Int64(),
     "flushed_ns": pl.Int64(),

@@ -19,6 +19,8 @@ class Open(msgspec.Struct, frozen=True, tag=True):
     seed: int
     transport: str = "direct"
     connections: int = 1
+    compression: str = "none"
+    in_streams: bool = False
     order: str = "shuffle"
     weights: tuple[float, ...] = ()
     mix: tuple[tuple[int, float], ...] = ()

@@ -26,6 +26,9 @@ _END = struct.Struct("<qqq")
 _END_OFFSET = 40
 _CONNECTION = struct.Struct("<H")
 _CONNECTION_OFFSET = 6
+_RESPONSES = struct.Struct("<H")
+_RESPONSES_OFFSET = 22
+RESPONSES_MOST = 0xFFFF
 _COUNT = struct.Struct("<Q")
 _RESPONSE_BYTES_OFFSET = 72
 
@@ -71,7 +74,7 @@ class Journal:
             self._add_segment()
         segment, offset = self._at(row)
         times = (due_ns, sent_ns, 0, 0, 0)
-        _BIRTH.pack_into(segment, offset, point, self._worker, 0, row, body, 0, 0, 0, 0, *times, request_bytes, 0)
+        _BIRTH.pack_into(segment, offset, point, self._worker, 0, row, body, 0, 0, 0, *times, request_bytes, 0)
         segment[offset + OUTCOME_OFFSET] = outcome
         self.rows = row + 1
         return row
@@ -80,7 +83,9 @@ class Journal:
         """Complete a row with what became of its request."""
         segment, offset = self._at(row)
         _END.pack_into(segment, offset + _END_OFFSET, reply.flushed_ns, reply.first_byte_ns, reply.done_ns)
-        _COUNT.pack_into(segment, offset + _RESPONSE_BYTES_OFFSET, len(reply.response))
+        _COUNT.pack_into(segment, offset + _RESPONSE_BYTES_OFFSET, reply.response_bytes or len(reply.response))
+        if reply.outcome == Outcome.OK or reply.response_bytes:
+            _RESPONSES.pack_into(segment, offset + _RESPONSES_OFFSET, min(reply.responses, RESPONSES_MOST))
         if reply.connection:
             _CONNECTION.pack_into(segment, offset + _CONNECTION_OFFSET, reply.connection)
         segment[offset + OUTCOME_OFFSET] = reply.outcome

@@ -59,6 +59,8 @@ class ModelMetadata:
     max_batch_size: int = 0
     optional: frozenset[str] = frozenset()
     sequence: bool = False
+    decoupled: bool = False
+    """Whether it answers a request any number of times, so that it must be called by streams."""
 
     @property
     def request_inputs(self) -> tuple[TensorMetadata, ...]:
@@ -204,6 +206,7 @@ def model_metadata(
         max_batch_size=int(config.get("max_batch_size", 0)),
         optional=frozenset(tensor["name"] for tensor in config.get("input", ()) if tensor.get("optional")),
         sequence="sequence_batching" in config,
+        decoupled=bool(config.get("model_transaction_policy", {}).get("decoupled")),
         name=message.name,
         versions=tuple(message.versions),
         platform=message.platform,

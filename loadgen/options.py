@@ -33,6 +33,10 @@ TransportOption = Annotated[
     Literal["auto", "direct", "grpcio"],
     typer.Option("--transport", help="What carries requests: our own HTTP/2 (direct), or grpcio; auto chooses."),
 ]
+Compression = Annotated[
+    Literal["none", "gzip", "deflate"],
+    typer.Option("--compression", "--grpc-compression-algorithm", help="Compress messages; by grpcio only."),
+]
 Connections = Annotated[int, typer.Option("--connections", min=1, help="TCP connections that share the requests.")]
 Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes that share the load, a core each.")]
 InputPaths = Annotated[

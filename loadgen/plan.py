@@ -214,6 +214,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     percents: tuple[Percent, ...] = ()
     transport: TransportName = "auto"
     connections: Annotated[int, msgspec.Meta(gt=0, le=1024)] = 1
+    compression: Literal["none", "gzip", "deflate"] = "none"
     workers: Annotated[int, msgspec.Meta(gt=0, le=256)] = 1
     spin_us: NotNegative = 1200
     deadline_ms: Positive = 300_000
@@ -263,9 +264,19 @@ def read_plan(path: Path) -> Plan:
     return checked(msgspec.structs.replace(plan, inputs=inputs, companions=companions))
 
 
-def resolved(plan: Plan) -> Plan:
-    """Return the plan with the transport that `auto` stands for."""
-    return msgspec.structs.replace(plan, transport="direct") if plan.transport == "auto" else plan
+def resolved(plan: Plan, *, in_streams: bool) -> Plan:
+    """Return the plan with the transport that `auto` stands for: direct wherever it can serve.
+
+    Raises:
+        PlanError: direct is asked for and cannot.
+    """
+    lacks = "the model answers in streams (it is decoupled)" if in_streams else ""
+    lacks = lacks or ("messages are to be compressed" if plan.compression != "none" else "")
+    if plan.transport == "direct" and lacks:
+        raise PlanError(f"transport direct: cannot be used where {lacks}; write grpcio, or auto")
+    if plan.transport != "auto":
+        return plan
+    return msgspec.structs.replace(plan, transport="grpcio" if lacks else "direct")
 
 
 def written(plan: Plan) -> Plan:

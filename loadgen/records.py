@@ -52,7 +52,7 @@ GRPC_OUTCOME_BASE = 32
 PROBE_POINT = 0
 """Point number of the one request sent before the sweep; measured points count from 1."""
 
-ROW_FORMAT = "<IHHQIBBBBqqqqqQQ"
+ROW_FORMAT = "<IHHQIBBHqqqqqQQ"
 """`struct` format of a row, field for field as `ROW`."""
 
 ROW = np.dtype(
@@ -63,7 +63,8 @@ ROW = np.dtype(
         ("seq", "<u8"),
         ("body", "<u4"),
         ("outcome", "u1"),
-        ("reserved", "u1", (3,)),
+        ("reserved", "u1"),
+        ("responses", "<u2"),
         ("due_ns", "<i8"),
         ("sent_ns", "<i8"),
         ("flushed_ns", "<i8"),
@@ -90,3 +91,8 @@ class Reply(NamedTuple):
     response: bytes = b""
     details: str = ""
     connection: int = 0
+    responses: int = 1
+    """How many answers there were; `response` is the first."""
+
+    response_bytes: int = 0
+    """Size of all of them, where there was more than one."""

@@ -6,7 +6,7 @@ import shutil
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import msgspec
@@ -74,7 +74,6 @@ async def run(job: Job, root: Path) -> RunDirectory:
     Raises:
         PlanError, TargetError, FleetError: what had been measured by then is sealed first.
     """
-    job = replace(job, plan=plans.resolved(job.plan))
     directory = rundir.create(root, job.plan.name)
     log = EventLog(directory)
     try:
@@ -119,6 +118,9 @@ async def _bench(job: Job, directory: RunDirectory, log: EventLog) -> AsyncItera
     atomic.write(directory.environment, _pretty(environment.describe()))
     async with contextlib.AsyncExitStack() as stack:
         models = [await _meet(stack, alone) for alone in plans.alone(plan)]
+        in_streams = any(metadata.decoupled for _, metadata in models)
+        plan = plans.resolved(plan, in_streams=in_streams)
+        atomic.write(directory.plan, plans.to_json(plans.written(plan)))
         index = _write_corpus(job, directory, log, [metadata for _, metadata in models])
         target = await _describe_target(job, log, models, _calibration(plan, index))
         bench: Bench | None = None
@@ -132,7 +134,8 @@ async def _bench(job: Job, directory: RunDirectory, log: EventLog) -> AsyncItera
         served = tuple(_served(triton, metadata, index) for triton, metadata in models)
         bench = Bench(plan, directory, log, job.observer, job.interrupt, served, workers, target, background=poller)
         bench.bodies = len(index.bodies)
-        await workers.open(_opening(plan, directory, models[0][1], index))
+        opening = _opening(plan, directory, models[0][1], index)
+        await workers.open(msgspec.structs.replace(opening, in_streams=in_streams))
         yield bench
 
 
@@ -344,6 +347,7 @@ def _opening(plan: Plan, directory: RunDirectory, metadata: ModelMetadata, index
         endpoint=plan.endpoint,
         transport=plan.transport,
         connections=plan.connections,
+        compression=plan.compression,
         deadline_ns=plan.deadline_ms * clock.NS_PER_MS,
         seed=plan.seed,
         order=plan.order,

@@ -229,7 +229,9 @@ def _transport(opening: Open) -> Transport:
     if opening.transport == "null":
         return NullTransport(clock.now_ns, lambda _: 0)
     if opening.transport == "grpcio":
-        return GrpcAioTransport(opening.endpoint, opening.connections)
+        return GrpcAioTransport(
+            opening.endpoint, opening.connections, opening.compression, in_streams=opening.in_streams
+        )
     return DirectTransport(opening.endpoint, opening.connections)
 
 

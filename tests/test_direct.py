@@ -163,6 +163,23 @@ def _answer_bytes(stream: int) -> bytes:
     return frame(1, 4, head) + frame(0, 0, b"\0\0\0\0\1z") + frame(1, 5, b"\x00\x0bgrpc-status\x010")
 
 
+def test_a_connection_out_of_stream_numbers_is_replaced(run: Callable[..., None]) -> None:
+    """Its last requests are answered on it, the next ones on a new connection."""
+
+    async def main() -> None:
+        async with serving() as server:
+            transport = await opened(server)
+            line = transport._lines[0]
+            assert line is not None
+            line._http2._next_id = 2**31 - 5
+            replies = await asyncio.gather(*(ask(transport, b"x") for _ in range(9)))
+            assert {reply.outcome for reply in replies} == {Outcome.OK}
+            assert [call.line is server.lines[0] for call in server.calls] == [True] * 3 + [False] * 6
+            await transport.close()
+
+    run(main())
+
+
 def test_a_lost_connection_is_told_and_made_again(run: Callable[..., None]) -> None:
     """What was in flight is lost, with the reason; the next request finds a new connection."""
 

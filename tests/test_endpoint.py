@@ -83,3 +83,17 @@ def test_tls_survives_the_plan(tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     path.write_bytes(plans.to_json(plan))
     assert plans.read_plan(path).endpoint.tls == Tls(server_name="x")
+
+
+@pytest.mark.parametrize("compression", ["gzip", "deflate"])
+def test_compressed_messages_go_by_grpcio(tmp_path: Path, compression: str) -> None:
+    """`auto` knows; the server answers as ever."""
+    directory, stub = carry_out(FAST, tmp_path, 2, compression=compression)
+    assert json.loads(directory.plan.read_bytes())["transport"] == "grpcio"
+    assert (records(directory)["outcome"] == "ok").sum() == stub.counters.success
+
+
+def test_direct_refuses_to_compress(tmp_path: Path) -> None:
+    """One line that says what can."""
+    with pytest.raises(PlanError, match="messages are to be compressed; write grpcio, or auto"):
+        carry_out(FAST, tmp_path, 2, compression="gzip", transport="direct")

@@ -1,9 +1,14 @@
-"""The transport over grpcio's asyncio client: raw bytes out, raw bytes in, a channel a connection."""
+"""The transport over grpcio's asyncio client: raw bytes out, raw bytes in, a channel a connection.
+
+It does what the direct transport does not: compressed messages, and models that answer a request any number of times,
+each request a stream of its own.
+"""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import grpc
+from tritonclient.grpc import service_pb2
 
 from loadgen import clock, endpoint
 from loadgen.endpoint import Endpoint
@@ -11,15 +16,28 @@ from loadgen.kserve import SERVICE
 from loadgen.records import GRPC_OUTCOME_BASE, Outcome, Reply
 from loadgen.transport.channel import channel
 
+COMPRESSIONS = {
+    "none": grpc.Compression.NoCompression,
+    "gzip": grpc.Compression.Gzip,
+    "deflate": grpc.Compression.Deflate,
+}
+Ask = Callable[[bytes, float], Awaitable[Reply]]
+"""Sends a message, with how many seconds the answer may take, and returns what came of it."""
+
 
 class GrpcAioTransport:
-    """Sends every request as a unary call, on the channel with the fewest in flight."""
+    """Sends every request as a call of its own, on the channel with the fewest in flight.
 
-    def __init__(self, target: Endpoint, connections: int = 1) -> None:
-        self._metadata = endpoint.metadata(target)
+    `in_streams`: by ModelStreamInfer, one message a stream; the request is done when its stream has ended.
+    """
+
+    def __init__(
+        self, target: Endpoint, connections: int = 1, compression: str = "none", *, in_streams: bool = False
+    ) -> None:
+        options = {"metadata": endpoint.metadata(target), "compression": COMPRESSIONS[compression]}
         self._channels = [channel(target) for _ in range(connections)]
-        # Neither serialiser nor deserialiser: the corpus holds wire bytes, and answers stay bytes.
-        self._calls = [each.unary_unary(SERVICE + "ModelInfer") for each in self._channels]
+        kind = _streamed if in_streams else _unary
+        self._asks = [kind(each, options) for each in self._channels]
         self._in_flight = [0] * connections
         self._open: set[asyncio.Task[None]] = set()
 
@@ -45,16 +63,43 @@ class GrpcAioTransport:
         connection = self._in_flight.index(min(self._in_flight))
         self._in_flight[connection] += 1
         try:
-            call = self._calls[connection](body, timeout=deadline_ns / clock.NS_PER_S, metadata=self._metadata)
-            response = await call
-            done_ns = clock.now_ns()
+            reply = await self._asks[connection](body, deadline_ns / clock.NS_PER_S)
         except grpc.aio.AioRpcError as error:
             reply = _failure(error, clock.now_ns(), give_up_ns)
-        else:
-            reply = Reply(Outcome.OK, done_ns, response=response)
         finally:
             self._in_flight[connection] -= 1
         on_reply(reply._replace(connection=connection))
+
+
+def _unary(of: grpc.aio.Channel, options: dict[str, object]) -> Ask:
+    # Neither serialiser nor deserialiser: the corpus holds wire bytes, and answers stay bytes.
+    call = of.unary_unary(SERVICE + "ModelInfer")
+
+    async def ask(body: bytes, timeout_s: float) -> Reply:
+        response = await call(body, timeout=timeout_s, **options)
+        return Reply(Outcome.OK, clock.now_ns(), response=response)
+
+    return ask
+
+
+def _streamed(of: grpc.aio.Channel, options: dict[str, object]) -> Ask:
+    call = of.stream_stream(SERVICE + "ModelStreamInfer")
+
+    async def ask(body: bytes, timeout_s: float) -> Reply:
+        stream = call(timeout=timeout_s, **options)
+        await stream.write(body)
+        await stream.done_writing()
+        first, first_ns, count, size, fault = b"", 0, 0, 0, ""
+        while (answer := await stream.read()) is not grpc.aio.EOF:
+            first_ns = first_ns or clock.now_ns()
+            message = service_pb2.ModelStreamInferResponse.FromString(answer)
+            fault = fault or message.error_message
+            first = first or message.infer_response.SerializeToString()
+            count, size = count + 1, size + len(answer)
+        outcome = Outcome.GRPC_UNKNOWN if fault else Outcome.OK
+        return Reply(outcome, clock.now_ns(), 0, first_ns, first, fault, 0, count, size)
+
+    return ask
 
 
 def _failure(error: grpc.aio.AioRpcError, done_ns: int, give_up_ns: int) -> Reply:
