@@ -17,7 +17,7 @@ from analysis.levels import USABLE, axis, headline_of, level_text, levelled
 from analysis.runs import Run, open_run
 from analysis.summary import sentences, started_utc, warning_text
 from loadgen import atomic
-from loadgen.clock import NS_PER_S
+from loadgen.clock import NS_PER_MS, NS_PER_S
 
 VEGA_GLOBALS = "window.vegaEmbed = vegaEmbed;"
 LEVELS = ("concurrency", "rate_per_s")
@@ -69,6 +69,7 @@ def page(run: Run) -> str:
         points=point_table(of),
         takes=takes_table(of.points),
         models=model_table(run.models()),
+        composing=composing_table(of.points, run.composing()),
         gpus=gpu_table(of),
         checks=check_table(of.points),
         sections=provenance(run),
@@ -140,6 +141,23 @@ def model_table(models: pl.DataFrame) -> Table:
     return Table(columns, rows)
 
 
+def composing_table(points: pl.DataFrame, composing: pl.DataFrame) -> Table:
+    """Return the stages of the models that the served one calls; no rows where it calls none."""
+    level = axis(points).heading if points.height else "Level"
+    names = ("request", "queue", "compute_input", "compute_infer", "compute_output")
+    columns = [Column(level), Column("Model", words=True), Column("Requests"), Column("Mean batch")]
+    columns += [Column(name.replace("_", " ").capitalize(), "ms") for name in names]
+    if composing.is_empty():
+        return Table(columns, [])
+    levels = dict(levelled(points).select("point", "level").iter_rows())
+    rows = []
+    for row in composing.iter_rows(named=True):
+        times = [readable.number(row[f"{name}_ns"] / NS_PER_MS) for name in names]
+        figures = [f"{row['success']:,}", readable.number(row["mean_batch"])]
+        rows.append([level_text(levels[row["point"]]), row["model"], *figures, *times])
+    return Table(columns, rows)
+
+
 def _scaled(value: float | None, unit: float) -> float | None:
     return None if value is None else value / unit
 
@@ -173,13 +191,14 @@ def check_table(points: pl.DataFrame) -> Table:
         "In window, server": "server_success",
         "Failed in window, server": "server_fail",
     }
+    words = points["checks"].fill_null("").to_list() if "checks" in points.columns else [""] * points.height
     counts = [
         list(map(level_text, levelled(points)["level"])),
         *(_counts(points[column]) for column in names.values()),
+        words,
     ]
-    return Table(
-        [Column(axis(points).heading), *map(Column, names)], [list(row) for row in zip(*counts, strict=True)]
-    )
+    columns = [Column(axis(points).heading), *map(Column, names), Column("In words", words=True)]
+    return Table(columns, [list(row) for row in zip(*counts, strict=True)])
 
 
 def provenance(run: Run) -> list[tuple[str, str]]:

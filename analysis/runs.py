@@ -58,6 +58,15 @@ class Run:
         path = self.path / "models.parquet"
         return _read_parquet(path).sort("point") if path.exists() else self.points().clear()
 
+    def composing(self) -> pl.DataFrame:
+        """Return what each model that the served one calls did in every window; no columns where it calls none.
+
+        Raises:
+            PlanError: the file is damaged.
+        """
+        path = self.path / "composing.parquet"
+        return _read_parquet(path).sort("point") if path.exists() else pl.DataFrame()
+
     def records(self) -> pl.LazyFrame:
         """Return the requests, one row each, unread until collected; columns as `RECORDS_SCHEMA`."""
         files = sorted((self.path / "records").glob("*.parquet"))

@@ -114,9 +114,11 @@ def plan_of(  # noqa: PLR0913 - each is one option of the command line
     search: Search | None = None,
     companions: Sequence[Companion] = (),
     model_weight: float = 1.0,
+    composing_models: Sequence[str] = (),
     spin_us: int = 1200,
     deadline_ms: int = 300_000,
-    metrics_url: str | None = "",
+    metrics_url: str | Sequence[str] | None = "",
+    metrics_headers: Mapping[str, str] | None = None,
     metrics_interval_ms: int = 1000,
     seed: int = 0,
     batch: int = 1,
@@ -135,14 +137,16 @@ def plan_of(  # noqa: PLR0913 - each is one option of the command line
     until it is precise enough (`stopping`, `ByPrecision()` if not given), or for `window_ms` after `warmup_ms`.
     `slo` (`p99 < 500ms`) gives every point its goodput; a `search` finds its loads itself. `companions` are further
     models, which take requests in proportion to their weights and `model_weight`. `headers` go with every call.
+    `composing_models` are called by the model (BLS); an ensemble tells its own.
     `order` and `weights` are of the requests (of the streams, for a model that keeps state), as in `corpus.passes`;
-    `metrics_url` "" means port 8002 of the same host, None that no page is polled.
+    `metrics_url` (one, or one a replica) "" means port 8002 of the same host, None that no page is polled.
 
     Raises:
         PlanError: an option is out of range or does not parse.
     """
-    page = default_metrics_url(url) if metrics_url == "" else metrics_url
-    endpoint = Endpoint(url, model, version, page, tls, dict(headers or {}))
+    pages = default_metrics_url(url) if metrics_url in ("", ()) else metrics_url
+    urls = (pages,) if isinstance(pages, str) else tuple(pages or ())
+    endpoint = Endpoint(url, model, version, urls, tls, dict(headers or {}), dict(metrics_headers or {}))
     plan = Plan(
         endpoint=endpoint,
         inputs=input_of(input_data),
@@ -156,6 +160,7 @@ def plan_of(  # noqa: PLR0913 - each is one option of the command line
         search=search,
         companions=tuple(companions),
         model_weight=float(model_weight),
+        composing_models=tuple(composing_models),
         transport=transport,
         connections=connections,
         compression=compression,

@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
-from dataclasses import asdict, dataclass, field
+from collections.abc import Coroutine, Iterable
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from loadgen import clock
@@ -60,6 +60,9 @@ class Bench:
     fleet: Fleet
     target: Target
     background: tuple[asyncio.Task[None], ...]
+    composing: tuple[Served, ...] = ()
+    """Models that the served ones call: their statistics are read too."""
+
     baseline: Statistics | None = None
     """The server's counters before our first request."""
 
@@ -110,17 +113,21 @@ async def _racing(*waits: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - a 
 async def read_statistics(bench: Bench) -> Statistics | None:
     """Read the server's counters once; None, with a warning, where it has none to give."""
     try:
-        readings = {
-            model_key(each.triton.endpoint): await each.triton.statistics(each.version) for each in bench.served
-        }
-        known = {name: reading for name, reading in readings.items() if reading is not None}
-        if len(known) < len(readings):
+        known = await _read(bench.served)
+        if len(known) < len(bench.served):
             return None
-        return Statistics.together(known) if len(known) > 1 else next(iter(known.values()))
+        whole = Statistics.together(known) if len(known) > 1 else next(iter(known.values()))
+        return replace(whole, composing=await _read(bench.composing)) if bench.composing else whole
     except TargetError as error:
         bench.observer.warn(f"server statistics are missing: {error}")
         bench.log.event("warning", text=str(error))
         return None
+
+
+async def _read(models: Iterable[Served]) -> dict[str, Statistics]:
+    """Return the counters of each model that has some, by name."""
+    readings = {model_key(each.triton.endpoint): await each.triton.statistics(each.version) for each in models}
+    return {name: reading for name, reading in readings.items() if reading is not None}
 
 
 async def settled_statistics(bench: Bench) -> Statistics | None:

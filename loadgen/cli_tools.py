@@ -9,9 +9,12 @@ import msgspec
 import typer
 
 from loadgen import options as opt
+from loadgen.asked import tls_of
 from loadgen.demo import own_server
+from loadgen.endpoint import Endpoint, header_option
 
 tools = typer.Typer()
+FAULTY = 3
 Seconds = Annotated[float, typer.Option("--seconds", min=0.5, max=60.0, help="How long each step lasts.")]
 RequestBytes = Annotated[
     list[int] | None,
@@ -61,6 +64,50 @@ def calibrate(  # noqa: PLR0913, PLR0917 - each is one option
             typer.echo(msgspec.json.encode(found))
     if not json:
         typer.echo(f"kept in {calibration.default_path()}")
+
+
+@tools.command()
+def doctor(  # noqa: PLR0913, PLR0917 - each is one option
+    url: opt.Url = "localhost:8001",
+    model: Annotated[str, typer.Option("-m", "--model", help="A model to look at, too.")] = "",
+    model_version: opt.Version = "",
+    header: opt.Headers = None,
+    tls: opt.UseTls = False,
+    tls_ca: opt.TlsCa = "",
+    tls_cert: opt.TlsCert = "",
+    tls_key: opt.TlsKey = "",
+    tls_server_name: opt.TlsServerName = "",
+    metrics_url: opt.MetricsUrl = None,
+    metrics_header: opt.MetricsHeaders = None,
+    collect_metrics: opt.CollectMetrics = True,
+    json: opt.JsonFlag = False,
+) -> None:
+    """Look at a server without sending load: what can be reached, its state, and what to do about each fault.
+
+    Exits with 3 if there is a fault.
+
+    For example:
+
+    - `doctor -u localhost:8001 -m traccc-gpu`
+    - `doctor -u triton.example.org:443 --tls -m traccc-gpu --metrics-url https://triton.example.org/metrics`
+    """
+    from loadgen import api  # noqa: PLC0415
+    from loadgen.doctor import examined  # noqa: PLC0415
+
+    pages = tuple(metrics_url or (api.default_metrics_url(url),)) if collect_metrics else ()
+    target = Endpoint(
+        url,
+        model,
+        model_version,
+        pages,
+        tls_of(tls, tls_ca, tls_cert, tls_key, tls_server_name),
+        dict(map(header_option, header or [])),
+        dict(map(header_option, metrics_header or [])),
+    )
+    found = asyncio.run(examined(target))
+    for each in found:
+        typer.echo(msgspec.json.encode(each) if json else str(each))
+    raise typer.Exit(FAULTY if any(each.state == "fault" for each in found) else 0)
 
 
 @tools.command()

@@ -3,6 +3,7 @@
 import os
 import re
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -32,17 +33,19 @@ class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the model is served: gRPC address, metrics page (None: do not poll), model and version.
+    """Where the model is served: gRPC address, metrics pages (one a replica; none: do not poll), model and version.
 
-    `grpc` is HOST:PORT or unix:PATH. `headers` go with every call; `$NAME` in a value is that variable's content.
+    `grpc` is HOST:PORT or unix:PATH. `headers` go with every call, `metrics_headers` with every request for a page;
+    `$NAME` in a value is that variable's content. Pages over https are checked as `tls` says.
     """
 
     grpc: str
     model: str
     version: str = ""
-    metrics_url: str | None = None
+    metrics_urls: tuple[str, ...] = ()
     tls: Tls | None = None
     headers: dict[str, str] = {}
+    metrics_headers: dict[str, str] = {}
 
 
 def metadata(endpoint: Endpoint) -> tuple[tuple[str, str], ...]:
@@ -51,16 +54,25 @@ def metadata(endpoint: Endpoint) -> tuple[tuple[str, str], ...]:
     Raises:
         PlanError: a name or value is not allowed, a variable is not set, or the value was masked.
     """
-    return tuple((_name(name), _value(name, value)) for name, value in endpoint.headers.items())
+    return tuple(opened(endpoint.headers).items())
+
+
+def opened(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return headers as they are sent, variables replaced; errors as `metadata`."""
+    return {_name(name): _value(name, value) for name, value in headers.items()}
 
 
 def masked(endpoint: Endpoint) -> Endpoint:
     """Return the endpoint as it may be written down: without the values of headers that look secret."""
-    headers = {
+    headers, pages = _masked(endpoint.headers), _masked(endpoint.metrics_headers)
+    return msgspec.structs.replace(endpoint, headers=headers, metrics_headers=pages)
+
+
+def _masked(headers: Mapping[str, str]) -> dict[str, str]:
+    return {
         name: MASK if SECRET.search(name) and not ENVIRONMENT.search(value) else value
-        for name, value in endpoint.headers.items()
+        for name, value in headers.items()
     }
-    return msgspec.structs.replace(endpoint, headers=headers)
 
 
 def header_option(text: str) -> tuple[str, str]:
@@ -75,8 +87,8 @@ def header_option(text: str) -> tuple[str, str]:
     return name.strip().lower(), value.strip()
 
 
-def ssl_context(tls: Tls) -> ssl.SSLContext:
-    """Return the context of a client that offers HTTP/2.
+def ssl_context(tls: Tls, *, http2: bool = True) -> ssl.SSLContext:
+    """Return the context of a client that offers HTTP/2, or does not.
 
     Raises:
         PlanError: a file cannot be read or is no certificate.
@@ -94,7 +106,8 @@ def ssl_context(tls: Tls) -> ssl.SSLContext:
     except (OSError, ssl.SSLError) as error:
         files = ", ".join(filter(None, (tls.ca_file, tls.cert_file, tls.key_file)))
         raise PlanError(f"tls: cannot use {files}: {error}") from error
-    context.set_alpn_protocols(["h2"])
+    if http2:
+        context.set_alpn_protocols(["h2"])
     return context
 
 

@@ -27,6 +27,9 @@ def finish(run: RunDirectory, log: EventLog, ended: str, reason: str) -> Manifes
     models = measured_models(run)
     if not models.is_empty():
         seal.write_parquet(models, run.models)
+    composing = [row for log_of in pointlog.point_logs(events) for row in points.composing_rows(log_of)]
+    if composing:
+        seal.write_parquet(pl.DataFrame(composing, schema=points.COMPOSING_SCHEMA), run.composing)
     started = next(event for event in events if event["event"] == "run_started")
     manifest = Manifest(
         name=run.path.name,

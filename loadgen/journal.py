@@ -7,7 +7,7 @@ never a fault in the middle of a row. The outcome byte is written last: a row is
 import mmap
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -29,6 +29,8 @@ _CONNECTION_OFFSET = 6
 _RESPONSES = struct.Struct("<H")
 _RESPONSES_OFFSET = 22
 RESPONSES_MOST = 0xFFFF
+_TIME = struct.Struct("<q")
+_SENT_OFFSET = 32
 _COUNT = struct.Struct("<Q")
 _RESPONSE_BYTES_OFFSET = 72
 
@@ -78,6 +80,13 @@ class Journal:
         segment[offset + OUTCOME_OFFSET] = outcome
         self.rows = row + 1
         return row
+
+    def sent(self, row: int, now_ns: Callable[[], int]) -> int:
+        """Stamp a row as sent, as late as can be, and return the time: what is written before is no one's service."""
+        segment, offset = self._at(row)
+        sent_ns = now_ns()
+        _TIME.pack_into(segment, offset + _SENT_OFFSET, sent_ns)
+        return sent_ns
 
     def ended(self, row: int, reply: Reply) -> None:
         """Complete a row with what became of its request."""

@@ -122,8 +122,15 @@ class Statistics:
     compute_input_ns: int
     compute_infer_ns: int
     compute_output_ns: int
+    cache_hit_count: int = 0
+    cache_hit_ns: int = 0
+    cache_miss_count: int = 0
+    cache_miss_ns: int = 0
     parts: Mapping[str, "Statistics"] = field(default_factory=dict)
     """Of several models together: the counters of each, by name."""
+
+    composing: Mapping[str, "Statistics"] = field(default_factory=dict)
+    """Of an ensemble, or a model that calls others: the counters of those, by name."""
 
     @classmethod
     def together(cls, parts: Mapping[str, "Statistics"]) -> "Statistics":
@@ -232,6 +239,10 @@ def statistics(entry: service_pb2.ModelStatistics, asked_ns: int, read_ns: int) 
         compute_input_ns=stats.compute_input.ns,
         compute_infer_ns=stats.compute_infer.ns,
         compute_output_ns=stats.compute_output.ns,
+        cache_hit_count=stats.cache_hit.count,
+        cache_hit_ns=stats.cache_hit.ns,
+        cache_miss_count=stats.cache_miss.count,
+        cache_miss_ns=stats.cache_miss.ns,
     )
 
 
@@ -248,6 +259,13 @@ def signature_text(tensors: Sequence[TensorMetadata]) -> str:
 
 def _tensor_metadata(message: service_pb2.ModelMetadataResponse.TensorMetadata) -> TensorMetadata:
     return TensorMetadata(message.name, message.datatype, tuple(message.shape))
+
+
+def steps(config: dict[str, object]) -> list[str]:
+    """Return the models that an ensemble calls, from its configuration; none for other models."""
+    scheduling = config.get("ensemble_scheduling")
+    found = scheduling.get("step", []) if isinstance(scheduling, dict) else []
+    return list(dict.fromkeys(str(step["model_name"]) for step in found))
 
 
 def instances(config: dict[str, object]) -> int | None:

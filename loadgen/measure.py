@@ -54,6 +54,8 @@ class Stages:
     compute_infer_ns: float
     compute_output_ns: float
     busy: float | None
+    mean_batch: float | None = None
+    cache_hits: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +170,7 @@ def stages(before: Statistics, after: Statistics, instances: int | None) -> Stag
     """Difference two readings of the server's counters; None if nothing succeeded between them.
 
     `busy` is compute time over (instances x time between the readings): 1 means that no instance ever idled.
+    `mean_batch` is how many inferences an execution served.
     """
     success = after.success_count - before.success_count
     if success <= 0:
@@ -179,10 +182,14 @@ def stages(before: Statistics, after: Statistics, instances: int | None) -> Stag
     # Readings take a moment each: their midpoints are when the counters were most likely copied.
     between_ns = (after.asked_ns + after.read_ns - before.asked_ns - before.read_ns) / 2
     compute_ns = sum(deltas.values()) - deltas["queue_ns"]
+    inferences = after.inference_count - before.inference_count
+    executions = after.execution_count - before.execution_count
     return Stages(
         success=success,
         fail=after.fail_count - before.fail_count,
         request_ns=(after.success_ns - before.success_ns) / success,
         busy=compute_ns / (instances * between_ns) if instances else None,
+        mean_batch=inferences / executions if executions else None,
+        cache_hits=after.cache_hit_count - before.cache_hit_count,
         **{name: total / success for name, total in deltas.items()},
     )

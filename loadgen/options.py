@@ -55,6 +55,15 @@ Also = Annotated[
         help="A further model (MODEL@VERSION for a version) that takes its share of the requests; repeatable.",
     ),
 ]
+ComposingModels = Annotated[
+    str,
+    typer.Option(
+        "--composing-models",
+        "--bls-composing-models",
+        metavar="NAME,...",
+        help="Models that the model calls; their statistics are read too. An ensemble tells its own.",
+    ),
+]
 ModelWeight = Annotated[
     float, typer.Option("--model-weight", min=0.0, help="Weight of the first model beside those of --also.")
 ]
@@ -240,7 +249,14 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the points and ho
 DeadlineMs = Annotated[int, typer.Option("--deadline-ms", min=1, help="How long to wait for one answer.")]
 CollectMetrics = Annotated[bool, typer.Option(help="Poll the server's metrics page.")]
 MetricsUrl = Annotated[
-    str, typer.Option("--metrics-url", help="The page; http://<host of -u>:8002/metrics if not given.")
+    list[str] | None,
+    typer.Option(
+        "--metrics-url", help="A page, one a replica; repeatable; http://<host of -u>:8002/metrics if not given."
+    ),
+]
+MetricsHeaders = Annotated[
+    list[str] | None,
+    typer.Option("--metrics-header", metavar="NAME:VALUE", help="Sent for every page; $VAR works too; repeatable."),
 ]
 MetricsIntervalMs = Annotated[
     int, typer.Option("--metrics-interval", min=1, metavar="MS", help="Time between polls.")

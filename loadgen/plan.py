@@ -198,6 +198,8 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `slo` is an objective of which every point says how many requests a second kept it. Each request goes to the
     endpoint's model or to one of its `companions`, drawn with chances in proportion to `model_weight` and theirs.
+    `composing_models` are called by the model in a way that its configuration does not tell (BLS); their statistics
+    are read too, as those of an ensemble's steps always are.
     """
 
     endpoint: Endpoint
@@ -208,6 +210,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     slo: str = ""
     companions: tuple[Companion, ...] = ()
     model_weight: PositiveFloat = 1.0
+    composing_models: tuple[str, ...] = ()
     name: str = "sweep"
     repeats: Positive = 1
     point_order: Literal["sequential", "shuffle", "interleave"] = "sequential"
@@ -336,6 +339,10 @@ def _check_endpoint(endpoint: Endpoint) -> None:
     if not endpoint.grpc.startswith(endpoints.UNIX):
         endpoints.host_and_port(endpoint.grpc)
     endpoints.metadata(endpoint)
+    endpoints.opened(endpoint.metrics_headers)
+    for url in endpoint.metrics_urls:
+        if not url.startswith(("http://", "https://")):
+            raise PlanError(f"metrics_urls: {url}: write http://HOST:PORT/metrics or https://...")
     if endpoint.tls is not None:
         endpoints.ssl_context(endpoint.tls)
 

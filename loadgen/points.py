@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from loadgen import measure, slo
+from loadgen import checks, measure, slo
 from loadgen.estimate import PERCENTS, Estimate
 from loadgen.kserve import Statistics
 from loadgen.measure import Durations, Measurement, Stages
@@ -89,11 +89,14 @@ SCHEMA: dict[str, pl.DataType] = {
     **{f"server_{name}_ns": pl.Float64() for name in STAGE_COLUMNS},
     "network_ns": pl.Float64(),
     "server_busy": pl.Float64(),
+    "server_mean_batch": pl.Float64(),
+    "server_cache_hits": pl.UInt64(),
     "point_requests": pl.UInt64(),
     "point_ok": pl.UInt64(),
     "point_server_success": pl.UInt64(),
     "verdict": pl.String(),
     "reason": pl.String(),
+    "checks": pl.String(),
 }
 
 
@@ -138,7 +141,33 @@ def point_row(log: PointLog, rows: Rows, target: Target) -> Row:
     row |= _certainty(measurement.service)
     row |= _stage_columns(_stages(log.opened, log.closed, target.instances), measurement)
     row["verdict"], row["reason"] = verdict(Case(log, row, rows, measurement, target.calibration))
+    row["checks"] = checks.in_words(row)
     return row
+
+
+COMPOSING_SCHEMA: dict[str, pl.DataType] = {
+    "point": pl.UInt32(),
+    "model": pl.String(),
+    "success": pl.UInt64(),
+    "fail": pl.UInt64(),
+    **{f"{name}_ns": pl.Float64() for name in STAGE_COLUMNS},
+    "mean_batch": pl.Float64(),
+    "cache_hits": pl.UInt64(),
+}
+
+
+def composing_rows(log: PointLog) -> list[Row]:
+    """Return what each model that the served one calls did in a point's window; keys as `COMPOSING_SCHEMA`."""
+    rows = []
+    for model in log.closed.composing if log.opened and log.closed else ():
+        assert log.opened is not None
+        assert log.closed is not None
+        before = log.opened.composing.get(model)
+        found = measure.stages(before, log.closed.composing[model], None) if before else None
+        if found is not None:
+            figures = {name: getattr(found, name) for name in COMPOSING_SCHEMA if name not in {"point", "model"}}
+            rows.append({"point": log.point, "model": model, **figures})
+    return rows
 
 
 def model_rows(log: PointLog, rows: Rows, target: Target, models: Sequence[str]) -> list[Row]:
@@ -252,5 +281,7 @@ def _stage_columns(stages: Stages | None, measurement: Measurement) -> Row:
         "server_success": stages.success,
         "server_fail": stages.fail,
         "server_busy": stages.busy,
+        "server_mean_batch": stages.mean_batch,
+        "server_cache_hits": stages.cache_hits,
         "network_ns": service.found.mean_ns.value - in_stages_ns if service and service.found.mean_ns else None,
     }

@@ -6,49 +6,31 @@ import shutil
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from loadgen import (
-    atomic,
-    calibration,
-    clock,
-    corpus,
-    environment,
-    finish,
-    fleet,
-    kserve,
-    points,
-    rundir,
-    seal,
-    trace,
-)
+from loadgen import atomic, clock, corpus, environment, finish, fleet, models, points, rundir, seal, trace
 from loadgen import plan as plans
 from loadgen.bench import Bench, Point, Served, read_statistics
-from loadgen.calibration import Calibration, Client
 from loadgen.commands import Failed, Open, Progress
 from loadgen.errors import LoadgenError, PlanError, TargetError
 from loadgen.kserve import ModelMetadata
 from loadgen.plan import Generated, Load, Plan, Replay
 from loadgen.point import measure_point
-from loadgen.pointlog import Target
 from loadgen.prepare import Source, index_json, prepare
 from loadgen.progress import Observer
 from loadgen.rundir import EventLog, RunDirectory, Sample
 from loadgen.seek import seek
-from loadgen.server.metrics import Poller
-from loadgen.server.triton import Triton
+from loadgen.server.metrics import Poller, pages
 
 RECOVERY_TIMEOUT_S = 2.0
 GENERATED_SEQUENCE_LENGTH = 20
 """perf_analyzer's default."""
 
 OWN_SOURCE = "loadgen"
-SIMULATING_PARAMETERS = {"stand_in": "stand-in model", "stub": "simulated"}
-"""Keys in a model's configuration by which our own servers say that they are not the real thing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +99,14 @@ async def _bench(job: Job, directory: RunDirectory, log: EventLog) -> AsyncItera
     atomic.write(directory.plan, plans.to_json(plans.written(plan)))
     atomic.write(directory.environment, _pretty(environment.describe()))
     async with contextlib.AsyncExitStack() as stack:
-        models = [await _meet(stack, alone) for alone in plans.alone(plan)]
-        in_streams = any(metadata.decoupled for _, metadata in models)
+        met = await models.meet(stack, plan)
+        in_streams = any(each.metadata.decoupled for each in met)
         plan = plans.resolved(plan, in_streams=in_streams)
         atomic.write(directory.plan, plans.to_json(plans.written(plan)))
-        index = _write_corpus(job, directory, log, [metadata for _, metadata in models])
-        target = await _describe_target(job, log, models, _calibration(plan, index))
+        index = _write_corpus(job, directory, log, [each.metadata for each in met])
+        target = await models.describe(met, (job.source, *job.companions), log, models.calibrated(plan, index))
+        words = f"{target.instances} instances" if target.instances else "instances not known"
+        job.observer.announce(f"target: {target.model} on {target.server} at {plan.endpoint.grpc}, {words}")
         bench: Bench | None = None
 
         def on_report(news: Progress | Failed) -> None:
@@ -131,26 +115,13 @@ async def _bench(job: Job, directory: RunDirectory, log: EventLog) -> AsyncItera
 
         workers = await stack.enter_async_context(fleet.fleet(plan.workers, on_report, directory.worker_errors))
         poller = await stack.enter_async_context(_polling(job, log))
-        served = tuple(_served(triton, metadata, index) for triton, metadata in models)
+        served = tuple(models.served(each, index) for each in met)
         bench = Bench(plan, directory, log, job.observer, job.interrupt, served, workers, target, background=poller)
         bench.bodies = len(index.bodies)
-        opening = _opening(plan, directory, models[0][1], index)
+        bench.composing = await models.composing(stack, plan, met)
+        opening = _opening(plan, directory, met[0].metadata, index)
         await workers.open(msgspec.structs.replace(opening, in_streams=in_streams))
         yield bench
-
-
-async def _meet(stack: contextlib.AsyncExitStack, plan: Plan) -> tuple[Triton, ModelMetadata]:
-    """Return a model that is ready, and its declaration."""
-    triton = await stack.enter_async_context(Triton(plan.endpoint))
-    await triton.wait_ready(plan.ready_timeout_s)
-    return triton, await triton.metadata()
-
-
-def _served(triton: Triton, metadata: ModelMetadata, index: corpus.Index) -> Served:
-    version = triton.endpoint.version or max(metadata.versions, key=_version_number, default="1")
-    models = [body.model for body in index.bodies]
-    key = plans.model_key(triton.endpoint)
-    return Served(triton, version, models.index(key) if key in models else 0)
 
 
 async def _probe(bench: Bench, served: Served) -> None:
@@ -217,43 +188,6 @@ def _intervals(load: Load, number: int, directory: RunDirectory | None) -> str:
     return str(path)
 
 
-def _calibration(plan: Plan, index: corpus.Index) -> Calibration | None:
-    """Return what is known of this client with requests of such a size."""
-    client = Client(environment.host(), plan.transport, plan.connections, plan.workers)
-    mean_bytes = sum(body.size_bytes for body in index.bodies) / len(index.bodies)
-    return calibration.nearest(calibration.read(calibration.default_path()), client, mean_bytes)
-
-
-async def _describe_target(
-    job: Job, log: EventLog, models: list[tuple[Triton, ModelMetadata]], known: Calibration | None
-) -> Target:
-    server = await models[0][0].server_metadata()
-    notes: list[str] = []
-    instances: int | None = 0
-    for triton, metadata in models:
-        config = await triton.model_config()
-        log.event("server", server=server, config=config, metadata=asdict(metadata))
-        parameters = config.get("parameters")
-        keys = parameters if isinstance(parameters, dict) else {}
-        notes += [note for key, note in SIMULATING_PARAMETERS.items() if key in keys and note not in notes]
-        own = kserve.instances(config)
-        instances = None if instances is None or own is None else instances + own
-    sources = (job.source, *job.companions)
-    names = [plans.model_key(triton.endpoint) if len(models) > 1 else metadata.name for triton, metadata in models]
-    target = Target(
-        model=" + ".join(names),
-        server=" ".join([f"{server.get('name')} {server.get('version')}", *(f"({note})" for note in notes)]),
-        inputs="; ".join(source.description for source in sources),
-        simulated=bool(notes) or any(source.synthetic for source in sources),
-        instances=instances,
-        calibration=known,
-    )
-    log.event("target", target=asdict(target))
-    words = f"{target.instances} instances" if target.instances else "instances not known"
-    job.observer.announce(f"target: {target.model} on {target.server} at {job.plan.endpoint.grpc}, {words}")
-    return target
-
-
 def _write_corpus(job: Job, directory: RunDirectory, log: EventLog, models: list[ModelMetadata]) -> corpus.Index:
     """Write the corpus of the run and return its index."""
     plan, metadata = job.plan, models[0]
@@ -296,23 +230,23 @@ def _joint_corpus(job: Job, directory: RunDirectory, models: list[ModelMetadata]
 
 @asynccontextmanager
 async def _polling(job: Job, log: EventLog) -> AsyncIterator[tuple[asyncio.Task[None], ...]]:
-    """Poll the metrics page while the context lasts; yields the task, or nothing if there is no page."""
-    url = job.plan.endpoint.metrics_url
-    if url is None:
-        yield ()
-        return
+    """Poll the metrics pages while the context lasts; yields a task a page."""
 
     def on_warning(text: str) -> None:
         log.event("warning", text=text)
         job.observer.warn(text)
 
-    task = asyncio.create_task(Poller(url, job.plan.metrics_interval_ms, log.samples, on_warning).run())
+    interval_ms = job.plan.metrics_interval_ms
+    tasks = tuple(
+        asyncio.create_task(Poller(page, interval_ms, log.samples, on_warning).run())
+        for page in pages(job.plan.endpoint)
+    )
     try:
-        yield (task,)
+        yield tasks
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _hear(bench: Bench, news: Progress | Failed) -> None:
@@ -370,10 +304,6 @@ def _mix(plan: Plan, index: corpus.Index) -> tuple[tuple[int, float], ...]:
 def _sequence_length(plan: Plan) -> int:
     """Return how many steps a sequence has; what is made from nothing has no length of its own."""
     return plan.sequence_length or (GENERATED_SEQUENCE_LENGTH if isinstance(plan.inputs, Generated) else 0)
-
-
-def _version_number(version: str) -> tuple[int, str]:
-    return (int(version), "") if version.isdigit() else (-1, version)
 
 
 def _pretty(content: object) -> bytes:

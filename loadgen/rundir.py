@@ -107,6 +107,11 @@ class RunDirectory:
         return self.path / "models.parquet"
 
     @property
+    def composing(self) -> Path:
+        """One row a point and model that the served one calls."""
+        return self.path / "composing.parquet"
+
+    @property
     def points_csv(self) -> Path:
         """The points in perf_analyzer's CSV format."""
         return self.path / "points.csv"

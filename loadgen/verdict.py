@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from loadgen import measure, steady
+from loadgen import checks, measure, steady
 from loadgen.calibration import Calibration
 from loadgen.clock import NS_PER_MS
 from loadgen.estimate import Cut
@@ -85,10 +85,12 @@ def _records_disagree(case: Case) -> tuple[str, str] | None:
 
 def _server_disagrees(case: Case) -> tuple[str, str] | None:
     counted, answered = case.row["point_server_success"], case.answered
-    if counted is None or counted == answered:
-        return None
-    cause = "other clients?" if counted > answered else "behind a load balancer?"
-    return "server_disagrees", f"the server counts {counted} successes, the client {answered}: {cause}"
+    if counted is not None and counted != answered:
+        foreign = f"{counted - answered} of other clients?"
+        cause = foreign if counted > answered else f"{answered - counted} elsewhere, behind a load balancer?"
+        return "server_disagrees", f"the server counts {counted} successes, the client {answered}: {cause}"
+    exceeding = checks.stages_exceed(case.row)
+    return ("server_disagrees", exceeding) if exceeding else None
 
 
 def _overloaded(case: Case) -> tuple[str, str] | None:

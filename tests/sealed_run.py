@@ -130,7 +130,7 @@ def _point_rows(  # noqa: PLR0913, PLR0917 - the facts of one point
 
 
 def _row(point: int, seq: int, outcome: str, sent_ns: int, done_ns: int) -> tuple[Any, ...]:
-    head = (point, 0, 0, seq, seq % 10, outcome)
+    head = (point, 0, 0, seq, seq % 10, outcome, int(outcome == "ok"))
     return (*head, sent_ns - 20_000, sent_ns, None, done_ns - 30_000, done_ns, 1_900_000, 120_000)
 
 
@@ -249,7 +249,7 @@ def _facts(story: Story) -> dict[str, dict[str, Any]]:
     loads = [{"kind": "closed_loop", "concurrency": level} for level in story.concurrency]
     return {
         "plan.json": {
-            "endpoint": {"grpc": "localhost:8001", "model": story.model, "version": "", "metrics_url": None},
+            "endpoint": {"grpc": "localhost:8001", "model": story.model, "version": "", "metrics_urls": []},
             "inputs": {"kind": "synthetic", "mu": 20.0, "events": 10, "seed": 0},
             "loads": loads,
             "format": 1,

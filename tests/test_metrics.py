@@ -2,18 +2,27 @@
 
 import asyncio
 import json
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import trustme
 from aiohttp import web
 from aiohttp.typedefs import Handler
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
+from loadgen import clock
+from loadgen.endpoint import Endpoint, Tls
+from loadgen.errors import PlanError
+from loadgen.plan import ClosedLoop, PerfJson, Plan, checked
 from loadgen.rundir import Sample
 from loadgen.server import metrics
-from loadgen.server.metrics import Poller, parse_page
+from loadgen.server.metrics import Page, Poller, pages, parse_page
 
 
 def figures(samples: list[Sample], metric: str, label: str) -> dict[str, float]:
@@ -101,7 +110,7 @@ async def poll_once(page: Handler | None) -> tuple[list[Sample], list[str]]:
     port = runner.addresses[0][1]
     if page is None:
         await runner.cleanup()
-    task = asyncio.create_task(Poller(f"http://127.0.0.1:{port}/metrics", 1, on_samples, on_warning).run())
+    task = asyncio.create_task(Poller(Page(f"http://127.0.0.1:{port}/metrics"), 1, on_samples, on_warning).run())
     await told.wait()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -141,3 +150,94 @@ def test_a_page_that_is_not_one_is_told_once_and_gives_nothing(page: Handler | N
     assert len(warnings) == 1
     assert words in warnings[0]
     assert "missing from this run" in warnings[0]
+
+
+def polled(page: Page) -> tuple[list[Sample], list[str]]:
+    """Poll a page until it has given figures or a warning."""
+    samples: list[Sample] = []
+    warnings: list[str] = []
+
+    async def main() -> None:
+        poller = Poller(page, 1, samples.extend, warnings.append)
+        task = asyncio.create_task(poller.run())
+        while not samples and not warnings:
+            await clock.sleep_ns(clock.NS_PER_MS)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(main())
+    return samples, warnings
+
+
+@contextmanager
+def served(handler: Handler, context: ssl.SSLContext | None = None) -> Iterator[str]:
+    """Serve a page from a thread of its own, over TLS if a context is given; yields `HOST:PORT`."""
+    loop = asyncio.new_event_loop()
+    application = web.Application()
+    application.router.add_get("/metrics", handler)
+    runner = web.AppRunner(application)
+    loop.run_until_complete(runner.setup())
+    loop.run_until_complete(web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start())
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield f"127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def test_a_page_over_https_with_a_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The endpoint's authority is trusted, the header comes with its variable replaced; without it, a warning."""
+    monkeypatch.setenv("PAGE_TOKEN", "s3cret")
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        allowed = request.headers.get("authorization") == "Bearer s3cret"
+        return web.Response(text="up 1\n") if allowed else web.Response(status=401, reason="Unauthorized")
+
+    with served(answer, context) as where:
+        facts = {"metrics_urls": (f"https://{where}/metrics",), "tls": Tls(str(tmp_path / "ca.pem"))}
+        headers = {"authorization": "Bearer $PAGE_TOKEN"}
+        (with_header,) = pages(Endpoint("h:1", "m", metrics_headers=headers, **facts))  # type: ignore[arg-type]
+        (without,) = pages(Endpoint("h:1", "m", **facts))  # type: ignore[arg-type]
+        assert [sample.value for sample in polled(with_header)[0]] == [1.0]
+        assert "answers 401" in polled(without)[1][0]
+
+
+def test_several_pages_are_told_apart() -> None:
+    """Figures of each replica carry its host and port; those of a single page are as they stand on it."""
+    one, two = pages(Endpoint("h:1", "m", metrics_urls=("http://a:8002/metrics", "http://b:8002/metrics")))
+    assert (one.instance, two.instance) == ("a:8002", "b:8002")
+    (alone,) = pages(Endpoint("h:1", "m", metrics_urls=("http://a:8002/metrics",)))
+    assert alone.instance == ""
+    assert figures(parse_page('up{job="x"} 1', 0, one.instance), "up", "instance") == {"a:8002": 1.0}
+
+
+def test_a_page_without_end_is_not_read_to_it() -> None:
+    """A hundred megabytes are no metrics page: one warning, no figures, no memory."""
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for _ in range(100):
+            await response.write(b"x" * (1 << 20))
+        return response
+
+    with served(endless) as where:
+        samples, warnings = polled(Page(f"http://{where}/metrics"))
+    assert samples == []
+    assert "larger than 16 MB" in warnings[0]
+
+
+@pytest.mark.parametrize("url", ["localhost:8002/metrics", "ftp://h/metrics", ""])
+def test_a_page_that_is_no_url_is_refused(url: str) -> None:
+    """One line, before anything starts."""
+    plan = Plan(Endpoint("h:1", "m", metrics_urls=(url,)), PerfJson(("a.json",)), (ClosedLoop(1),))
+    with pytest.raises(PlanError, match=r"metrics_urls: .*write http://HOST:PORT/metrics"):
+        checked(plan)

@@ -24,7 +24,7 @@ texts = st.text(max_size=20)
 paths = st.lists(texts, min_size=1, max_size=3).map(tuple)
 plan_values = st.builds(
     Plan,
-    endpoint=st.builds(Endpoint, grpc=texts, model=texts, version=texts, metrics_url=st.none() | texts),
+    endpoint=st.builds(Endpoint, grpc=texts, model=texts, version=texts, metrics_urls=st.tuples(texts)),
     inputs=st.builds(PerfJson, paths)
     | st.builds(Cells, paths)
     | st.builds(Synthetic, st.floats(0.1, 1e4), st.integers(1, 10**6), st.integers(0, 2**31)),

@@ -62,7 +62,7 @@ class Watcher(Quiet):
 def plan_for(stub: RunningStub, *concurrencies: int, **changes: Any) -> Plan:
     """Return a short plan against a stub."""
     facts: dict[str, Any] = {"stopping": ByTime(250, 50), "metrics_interval_ms": 50, "ready_timeout_s": 5.0}
-    endpoint = changes.pop("endpoint", Endpoint(stub.grpc, "traccc-gpu", metrics_url=stub.metrics_url))
+    endpoint = changes.pop("endpoint", Endpoint(stub.grpc, "traccc-gpu", metrics_urls=(stub.metrics_url or "",)))
     loads = changes.pop("loads", tuple(map(ClosedLoop, concurrencies)))
     return Plan(endpoint, PerfJson(("tiny.json",)), loads, **(facts | changes))
 
@@ -226,7 +226,7 @@ def test_no_metrics_page_is_a_warning(tmp_path: Path) -> None:
 
     async def main() -> RunDirectory:
         async with stub_server(FAST) as stub:
-            endpoint = Endpoint(stub.grpc, "traccc-gpu", metrics_url="http://127.0.0.1:9/metrics")
+            endpoint = Endpoint(stub.grpc, "traccc-gpu", metrics_urls=("http://127.0.0.1:9/metrics",))
             plan = plan_for(stub, 1, endpoint=endpoint)
             return await run(Job(plan, TinySource(), watcher, asyncio.Event()), tmp_path)
 

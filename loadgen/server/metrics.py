@@ -3,28 +3,34 @@
 import asyncio
 import math
 import re
-from collections.abc import Callable, Iterator
+import ssl
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
 from loadgen import clock
+from loadgen import endpoint as endpoints
+from loadgen.endpoint import Endpoint
 from loadgen.rundir import Sample, canonical_labels
 
 SOURCE = "metrics"
+PAGE_BYTES = 16 << 20
 PAGE_TIMEOUT = aiohttp.ClientTimeout(total=5)
 
 
-def parse_page(text: str, at_ns: int) -> list[Sample]:
-    """Return every finite figure of a Prometheus text page, whatever its labels.
+def parse_page(text: str, at_ns: int, instance: str = "") -> list[Sample]:
+    """Return every finite figure of a Prometheus text page, whatever its labels, and `instance` as one if not empty.
 
     Raises:
         ValueError: the text is not a metrics page.
     """
-    return list(_samples(text, at_ns))
+    return list(_samples(text, at_ns, {"instance": instance} if instance else {}))
 
 
-def _samples(text: str, at_ns: int) -> Iterator[Sample]:
+def _samples(text: str, at_ns: int, own: dict[str, str]) -> Iterator[Sample]:
     names = {re.split(r"[{\s]", line, maxsplit=1)[0] for line in text.splitlines()}
     # Some exporters leave out the last newline, which the parser takes as the end of the last figure.
     for family in text_string_to_metric_families(text if text.endswith("\n") else text + "\n"):
@@ -32,7 +38,28 @@ def _samples(text: str, at_ns: int) -> Iterator[Sample]:
             if math.isfinite(figure.value):
                 # The parser adds OpenMetrics' _total to counters that do not have it: give the page's own name.
                 name = figure.name if figure.name in names else figure.name.removesuffix("_total")
-                yield Sample(at_ns, SOURCE, name, canonical_labels(figure.labels), float(figure.value))
+                yield Sample(at_ns, SOURCE, name, canonical_labels(figure.labels | own), float(figure.value))
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A metrics page, and what goes with a request for it; `instance` is a label for its figures, if not empty."""
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    tls: ssl.SSLContext | None = None
+    instance: str = ""
+
+
+def pages(endpoint: Endpoint) -> list[Page]:
+    """Return the pages of an endpoint; where there are several, each is told apart by its host and port.
+
+    Raises:
+        PlanError: a header or a file of `tls` is wrong.
+    """
+    urls, headers = endpoint.metrics_urls, endpoints.opened(endpoint.metrics_headers)
+    tls = endpoints.ssl_context(endpoint.tls, http2=False) if endpoint.tls else None
+    return [Page(url, headers, tls, urlsplit(url).netloc if len(urls) > 1 else "") for url in urls]
 
 
 class Poller:
@@ -40,12 +67,12 @@ class Poller:
 
     def __init__(
         self,
-        url: str,
+        page: Page,
         interval_ms: int,
         on_samples: Callable[[list[Sample]], None],
         on_warning: Callable[[str], None],
     ) -> None:
-        self._url = url
+        self._page = page
         self._interval_ns = interval_ms * clock.NS_PER_MS
         self._on_samples = on_samples
         self._on_warning = on_warning
@@ -53,21 +80,26 @@ class Poller:
 
     async def run(self) -> None:
         """Poll until cancelled, one page an interval from the start, late pages not made up for."""
-        async with aiohttp.ClientSession(timeout=PAGE_TIMEOUT) as session:
+        async with aiohttp.ClientSession(timeout=PAGE_TIMEOUT, headers=self._page.headers) as session:
             due_ns = clock.now_ns()
             while True:
                 await self._poll(session)
                 due_ns += self._interval_ns * max(1, -(-(clock.now_ns() - due_ns) // self._interval_ns))
                 await clock.sleep_ns(due_ns - clock.now_ns())
 
+    async def once(self) -> None:
+        """Read the page."""
+        async with aiohttp.ClientSession(timeout=PAGE_TIMEOUT, headers=self._page.headers) as session:
+            await self._poll(session)
+
     async def _poll(self, session: aiohttp.ClientSession) -> None:
         at_ns = clock.now_ns()
         try:
-            async with session.get(self._url) as response:
+            async with session.get(self._page.url, ssl=self._page.tls or True) as response:
                 response.raise_for_status()
-                samples = parse_page(await response.text(), at_ns)
+                samples = parse_page(await _text(response), at_ns, self._page.instance)
         except (TimeoutError, aiohttp.ClientError, ValueError) as error:
-            self._warn(f"metrics page {self._url}: {_in_words(error)}; its figures are missing from this run")
+            self._warn(f"metrics page {self._page.url}: {_in_words(error)}; its figures are missing from this run")
         else:
             self._on_samples(samples)
 
@@ -75,6 +107,24 @@ class Poller:
         if text not in self._told:
             self._told.add(text)
             self._on_warning(text)
+
+
+async def read_once(page: Page) -> tuple[list[Sample], list[str]]:
+    """Read a page once; return its figures, or why there are none."""
+    samples: list[Sample] = []
+    warnings: list[str] = []
+    await Poller(page, 1000, samples.extend, warnings.append).once()
+    return samples, warnings
+
+
+async def _text(response: aiohttp.ClientResponse) -> str:
+    """Return the page, unless it is far larger than any metrics page."""
+    content = await response.content.read(PAGE_BYTES + 1)
+    while len(content) <= PAGE_BYTES and (more := await response.content.read(PAGE_BYTES + 1 - len(content))):
+        content += more
+    if len(content) > PAGE_BYTES:
+        raise ValueError(f"it is larger than {PAGE_BYTES >> 20} MB")
+    return content.decode(errors="replace")
 
 
 def _in_words(error: Exception) -> str:

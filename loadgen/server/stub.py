@@ -97,6 +97,13 @@ class Service:
         stats.compute_input.count = stats.compute_output.count = counters.success
         return reply
 
+    async def repository_index(self, _request: Message) -> object:
+        """List the models."""
+        reply = service_pb2.RepositoryIndexResponse()
+        for model in self.stub.models:
+            reply.models.add(name=model, version=MODEL_VERSION, state="READY")
+        return reply
+
     def _answer(self, model: str, cells: int) -> object:
         reply = service_pb2.ModelInferResponse(model_name=model, model_version=MODEL_VERSION)
         for tensor in self.outputs:
@@ -125,6 +132,7 @@ METHODS: dict[str, tuple[Callable[[Service], Callable[..., object]], type[Messag
     "ServerMetadata": (lambda service: service.server_metadata, service_pb2.ServerMetadataRequest),
     "ModelMetadata": (lambda service: service.model_metadata, service_pb2.ModelMetadataRequest),
     "ModelConfig": (lambda service: service.model_config, service_pb2.ModelConfigRequest),
+    "RepositoryIndex": (lambda service: service.repository_index, service_pb2.RepositoryIndexRequest),
     "ModelStatistics": (lambda service: service.model_statistics, service_pb2.ModelStatisticsRequest),
 }
 

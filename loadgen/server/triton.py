@@ -61,7 +61,7 @@ class Triton:
                 not speak gRPC, a model the server does not know).
         """
         deadline_ns = clock.now_ns() + int(timeout_s * clock.NS_PER_S)
-        while (refusal := await self._refusal()) is not None:
+        while (refusal := await self.refusal()) is not None:
             if refusal.final or clock.now_ns() >= deadline_ns:
                 raise TargetError(refusal.text)
             await clock.sleep_ns(POLL_NS)
@@ -92,12 +92,22 @@ class Triton:
         entries = [entry for entry in reply.model_stats if entry.version == version]
         return statistics(entries[0], asked_ns, read_ns) if entries else None
 
-    async def _refusal(self) -> Refusal | None:
+    async def models(self) -> list[tuple[str, str, str]]:
+        """Return the models of the server's repository: name, version and state of each."""
+        reply = await self._call(
+            "RepositoryIndex", service_pb2.RepositoryIndexRequest(), service_pb2.RepositoryIndexResponse
+        )
+        return [(model.name, model.version, model.state) for model in reply.models]
+
+    async def refusal(self) -> Refusal | None:
+        """Say why the server, or the endpoint's model if it names one, cannot be used now; None if it can."""
         where, model = self.endpoint.grpc, self.endpoint.model
         try:
             server = await self._rpc("ServerReady", service_pb2.ServerReadyRequest(), service_pb2.ServerReadyResponse)
             if not server.ready:
                 return Refusal(f"{where}: the server is up but not ready; see its log", final=False)
+            if not model:
+                return None
             request = service_pb2.ModelReadyRequest(name=model, version=self.endpoint.version)
             if (await self._rpc("ModelReady", request, service_pb2.ModelReadyResponse)).ready:
                 return None

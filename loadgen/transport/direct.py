@@ -290,6 +290,9 @@ class DirectTransport:
             self._fail(line.number, words)
 
     def _best(self) -> Line | None:
+        if len(self._lines) == 1:
+            line = self._lines[0]
+            return line if line is not None and line.free else None
         best: Line | None = None
         for line in self._lines:
             if line is not None and line.free and (best is None or len(line.calls) < len(best.calls)):
