@@ -166,7 +166,11 @@ def picture(frame: pl.DataFrame) -> Any:
     """Draw ours over theory with our 95 % interval, a panel a quantity, all on one scale."""
     x = partial(alt.X, title="measured / theory", scale=alt.Scale(domain=SPAN, clamp=True, zero=False))
     base = alt.Chart(frame).encode(y=alt.Y("case:N", sort=None, title=None))
-    colour = alt.Color("held:N", title="within 1 % or its interval", scale=alt.Scale(range=["#d55e00", "#0072b2"]))
+    colour = alt.Color(
+        "held:N",
+        title="within 1 % or its interval",
+        scale=alt.Scale(domain=[False, True], range=["#d55e00", "#0072b2"]),
+    )
     marks = base.mark_point(filled=True, size=60, opacity=1).encode(x=x("ratio:Q"), color=colour)
     bars = base.mark_rule().encode(x=x("low:Q"), x2="high:Q", color=colour)
     one = alt.Chart(frame).mark_rule(strokeDash=[4, 3], color="grey").encode(x=x("one:Q"))
