@@ -102,21 +102,27 @@ class Drive:
     def skip(self, due_ns: int) -> None:
         """Record the next request as one that was due and not sent."""
         take = self.walk.take()
-        if self._born(take, due_ns, Outcome.UNSENT) is not None:
+        if self._born(take, due_ns, None, Outcome.UNSENT) is not None:
             self.counts.unsent += 1
         self.walk.done(take.sequence, answered=False)
 
     def _send(self, take: Take, due_ns: int) -> None:
-        row = self._born(take, due_ns)
-        if row is None:
+        born = self._born(take, due_ns, self.now_ns)
+        if born is None:
             return
+        row, sent_ns = born
         self.counts.in_flight += 1
-        sent_ns = self.journal.sent(row, self.now_ns)
         self.transport.send(take.message, self.deadline_ns, lambda reply: self._on_reply(row, take, sent_ns, reply))
 
-    def _born(self, take: Take, due_ns: int, outcome: Outcome = Outcome.OPEN_AT_END) -> int | None:
+    def _born(
+        self,
+        take: Take,
+        due_ns: int,
+        now_ns: Callable[[], int] | None,
+        outcome: Outcome = Outcome.OPEN_AT_END,
+    ) -> tuple[int, int] | None:
         try:
-            return self.journal.born(self._point, take.body, due_ns, 0, len(take.message), outcome)
+            return self.journal.born(self._point, take.body, due_ns, len(take.message), now_ns, outcome)
         except FleetError as error:
             self.broken = error
             self.stop()

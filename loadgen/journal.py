@@ -62,11 +62,13 @@ class Journal:
         point: int,
         body: int,
         due_ns: int,
-        sent_ns: int,
         request_bytes: int,
+        now_ns: Callable[[], int] | None,
         outcome: Outcome = Outcome.OPEN_AT_END,
-    ) -> int:
-        """Write a new row, with outcome `open_at_end` unless it ends here; return its number.
+    ) -> tuple[int, int]:
+        """Write a new row, with outcome `open_at_end` unless it ends here; return its number, and when it was sent.
+
+        That is read from `now_ns` when all else is written, so that it is no part of the service time; None: never.
 
         Raises:
             FleetError: the disk is full, so that no further row can be kept.
@@ -75,18 +77,16 @@ class Journal:
         if row == self._segment_rows * len(self._segments):
             self._add_segment()
         segment, offset = self._at(row)
-        times = (due_ns, sent_ns, 0, 0, 0)
-        _BIRTH.pack_into(segment, offset, point, self._worker, 0, row, body, 0, 0, 0, *times, request_bytes, 0)
+        _BIRTH.pack_into(
+            segment, offset, point, self._worker, 0, row, body, 0, 0, 0, due_ns, 0, 0, 0, 0, request_bytes, 0
+        )
         segment[offset + OUTCOME_OFFSET] = outcome
         self.rows = row + 1
-        return row
-
-    def sent(self, row: int, now_ns: Callable[[], int]) -> int:
-        """Stamp a row as sent, as late as can be, and return the time: what is written before is no one's service."""
-        segment, offset = self._at(row)
+        if now_ns is None:
+            return row, 0
         sent_ns = now_ns()
         _TIME.pack_into(segment, offset + _SENT_OFFSET, sent_ns)
-        return sent_ns
+        return row, sent_ns
 
     def ended(self, row: int, reply: Reply) -> None:
         """Complete a row with what became of its request."""

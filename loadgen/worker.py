@@ -142,8 +142,8 @@ class Worker:
         report(Drained(self._point, self._drive.counts.completed, self._drive.counts.in_flight_ns))
 
     def _probe(self, body: int) -> None:
-        message, sent_ns = bytes(self._bodies[body]) + self._probe_suffix, clock.now_ns()
-        row = self._journal.born(PROBE_POINT, body, sent_ns, sent_ns, len(message))
+        message, due_ns = bytes(self._bodies[body]) + self._probe_suffix, clock.now_ns()
+        row, sent_ns = self._journal.born(PROBE_POINT, body, due_ns, len(message), clock.now_ns)
 
         def on_reply(reply: Reply) -> None:
             self._journal.ended(row, reply)

@@ -21,7 +21,7 @@ from loadgen.journal import Journal
 from loadgen.records import Outcome, Reply
 journal = Journal(Path(sys.argv[1]), worker=3, segment_rows=100)
 for k in range(1, 251):
-    row = journal.born(7, k % 5, k * 10, k * 10 + 1, 99)
+    row, _ = journal.born(7, k % 5, k * 10, 99, lambda: k * 10 + 1)
     if k != 200:
         journal.ended(row, Reply(Outcome.OK, k * 10 + 5, response=b"x" * k))
 os.kill(os.getpid(), signal.SIGKILL)
@@ -70,12 +70,13 @@ def test_rows_come_back_as_they_went_in(
     folder = tmp_path_factory.mktemp("journal")
     with Journal(folder, worker=1, segment_rows=7) as written:
         for body, due_ns, done_ns, outcome, size in facts:
-            row = written.born(2, body, due_ns, due_ns, 5)
+            row, sent_ns = written.born(2, body, due_ns, 5, lambda due_ns=due_ns: due_ns)  # type: ignore[misc]
+            assert sent_ns == due_ns
             written.ended(row, Reply(outcome, done_ns, response=bytes(size)))
     rows = np.concatenate([journal.read_segment(path) for path in journal.segments(folder)])
     table = seal.frame(rows)
     assert table["body"].to_list() == [fact[0] for fact in facts]
-    assert table["due_ns"].to_list() == [fact[1] for fact in facts]
+    assert table["due_ns"].to_list() == table["sent_ns"].to_list() == [fact[1] for fact in facts]
     assert table["done_ns"].to_list() == [fact[2] for fact in facts]
     assert table["outcome"].to_list() == [fact[3].label for fact in facts]
     assert table["response_bytes"].to_list() == [fact[4] for fact in facts]
