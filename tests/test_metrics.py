@@ -164,6 +164,7 @@ def polled(page: Page) -> tuple[list[Sample], list[str]]:
             await clock.sleep_ns(clock.NS_PER_MS)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+        await clock.sleep_ns(50 * clock.NS_PER_MS)  # a connection that was broken off is closed a turn or two later
 
     asyncio.run(main())
     return samples, warnings
