@@ -49,8 +49,8 @@ PROGRESS_NS = 200 * clock.NS_PER_MS
 LINE_LIMIT_BYTES = 1 << 20
 DETAILS_LIMIT = 300
 PROBE_SEQUENCE = 1
-LAG_PROBE_NS = 50 * clock.NS_PER_MS
-"""Often enough for a p99 over a window; oftener would show in the CPU of a light load."""
+LAG_PROBE_NS, LAG_PAUSE_NS = 10 * clock.NS_PER_MS, 40 * clock.NS_PER_MS
+"""Short, so that little else can use the processor meanwhile; not one after the other, which would cost a light load."""
 
 TIMER_ROUNDING_NS = 1_100_000
 """asyncio waits whole milliseconds, rounded up: only what is later than that keeps a reply waiting."""
@@ -126,6 +126,7 @@ class Worker:
     async def watch_loop(self) -> None:
         """Measure, over and over, how late the event loop wakes: what a reply then waits before it is seen."""
         while True:
+            await clock.sleep_ns(LAG_PAUSE_NS)
             due_ns, cpu_ns = clock.now_ns() + LAG_PROBE_NS, clock.thread_cpu_ns()
             await clock.sleep_ns(LAG_PROBE_NS)
             late_ns = clock.now_ns() - due_ns - TIMER_ROUNDING_NS
