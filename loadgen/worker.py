@@ -50,7 +50,7 @@ LINE_LIMIT_BYTES = 1 << 20
 DETAILS_LIMIT = 300
 PROBE_SEQUENCE = 1
 LAG_PROBE_NS, LAG_PAUSE_NS = 10 * clock.NS_PER_MS, 40 * clock.NS_PER_MS
-"""Short, so that little else can use the processor meanwhile; not one after the other, which would cost a light load."""
+"""Not one probe after the other, which would show in the CPU of a light load."""
 
 TIMER_ROUNDING_NS = 1_100_000
 """asyncio waits whole milliseconds, rounded up: only what is later than that keeps a reply waiting."""
@@ -127,11 +127,14 @@ class Worker:
         """Measure, over and over, how late the event loop wakes: what a reply then waits before it is seen."""
         while True:
             await clock.sleep_ns(LAG_PAUSE_NS)
+            self._transport.longest_ns()
             due_ns, cpu_ns = clock.now_ns() + LAG_PROBE_NS, clock.thread_cpu_ns()
             await clock.sleep_ns(LAG_PROBE_NS)
             late_ns = clock.now_ns() - due_ns - TIMER_ROUNDING_NS
-            # Timers are late in an idle loop too; callbacks held it up for no longer than they used the processor.
-            self._loop_lags.append(max(0, min(late_ns, clock.thread_cpu_ns() - cpu_ns)))
+            # Timers are late in an idle loop too, and on a busy machine: callbacks held this one up for no longer
+            # than they used the processor, nor than the longest of them took.
+            held_ns = min(late_ns, clock.thread_cpu_ns() - cpu_ns, self._transport.longest_ns())
+            self._loop_lags.append(max(0, held_ns))
 
     def _spawn_drain(self) -> None:
         task = asyncio.get_running_loop().create_task(self._drain())

@@ -9,6 +9,9 @@ from loadgen.records import Reply
 class Transport(Protocol):
     """Sends serialised requests over connections it keeps."""
 
+    def longest_ns(self) -> int:
+        """Return the longest time that a callback kept the event loop since this was last asked; huge if unknown."""
+
     async def open(self) -> None:
         """Connect, as far as that can be done before the first request; a failure shows in the replies."""
 

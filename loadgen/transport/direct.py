@@ -1,206 +1,24 @@
 """The transport of our own: unary gRPC by callbacks alone, no coroutine and no future a request.
 
-A `Line` is one TCP connection, a `DirectTransport` keeps as many as it was told to. A line stamps what it sees where
-it sees it: the answers in a piece of input end when that piece was handed to us. What the answers set off (the
-next requests of a closed loop) leaves in one write at the end of the same turn.
+A `DirectTransport` keeps as many connections (`line.Line`) as it was told to, makes lost ones again, and shares the
+requests among them.
 """
 
 import asyncio
-import socket
 import ssl
 from collections import deque
 from collections.abc import Callable
-from typing import cast
 
 from loadgen import clock, endpoint, environment
 from loadgen.endpoint import UNIX, Endpoint
 from loadgen.errors import PlanError
 from loadgen.kserve import SERVICE
-from loadgen.records import GRPC_OUTCOME_BASE, Outcome, Reply
-from loadgen.transport.http2 import Answer, Connection, Http2Error
-
-CHUNK_BYTES = 1 << 20
-"""Of bodies handed to the kernel at once; what it does not take waits, and so does the rest."""
+from loadgen.records import Outcome, Reply
+from loadgen.transport.http2 import Connection
+from loadgen.transport.line import Call, Line, time_out
 
 CONNECT_TIMEOUT_S = 10.0
 BACK_OFF_MIN_S, BACK_OFF_MAX_S = 0.05, 2.0
-OUTCOMES = (Outcome.OK, *(Outcome(GRPC_OUTCOME_BASE + status) for status in range(1, 17)))
-DEADLINE_EXCEEDED = 4
-
-
-class Call:
-    """A request on its way."""
-
-    __slots__ = ("flushed_ns", "give_up_ns", "message", "on_reply", "timeout")
-
-    def __init__(
-        self, message: bytes | memoryview, give_up_ns: int, timeout: bytes, on_reply: Callable[[Reply], None]
-    ) -> None:
-        self.message = message
-        self.give_up_ns = give_up_ns
-        self.timeout = timeout
-        self.on_reply = on_reply
-        self.flushed_ns = 0
-
-
-class Line(asyncio.Protocol):
-    """One connection: hands bytes to the HTTP/2 half and back, and tells replies where their last byte is seen."""
-
-    def __init__(self, owner: "DirectTransport", number: int, http2: Connection) -> None:
-        self.number = number
-        self.calls: dict[int, Call] = {}
-        self.usable = False
-        self._owner = owner
-        self._http2 = http2
-        self._now_ns = owner.now_ns
-        self._transport: asyncio.Transport
-        self._unflushed: list[Call] = []
-        self._greeted = False
-        self._receiving = False
-        self._paused = False
-        self._why = ""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Say hello; requests wait until the server has told its limits."""
-        self._transport = transport = cast("asyncio.Transport", transport)
-        tls = transport.get_extra_info("ssl_object")
-        # The lowest high water there is: the event loop tells when the kernel has taken everything, which is when it
-        # was flushed. (TLS pauses at the mark, a plain transport above it.)
-        transport.set_write_buffer_limits(high=1 if tls else 0)
-        connected = transport.get_extra_info("socket")
-        if connected is not None and connected.family in {socket.AF_INET, socket.AF_INET6}:
-            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if tls is not None and tls.selected_alpn_protocol() != "h2":
-            self._give_up("the server does not offer HTTP/2 over TLS (ALPN h2)")
-            return
-        self.flush()
-
-    @property
-    def free(self) -> bool:
-        """Whether a request may begin here now."""
-        return self.usable and self._http2.available
-
-    def begin(self, call: Call) -> None:
-        """Send a request."""
-        self.calls[self._http2.open_stream(call.message, call.timeout)] = call
-        if not self._receiving:
-            self.flush()
-
-    def flush(self) -> None:
-        """Hand the kernel what may be sent, until it takes no more."""
-        http2, transport = self._http2, self._transport
-        while not self._paused:
-            buffers, done = http2.pull(CHUNK_BYTES)
-            if len(buffers) == 1:
-                transport.write(buffers[0])
-            elif buffers:
-                transport.writelines(buffers)
-            else:
-                return
-            if done:
-                self._mark_flushed(done)
-            if not http2.pending:
-                return
-
-    def _mark_flushed(self, streams: list[int]) -> None:
-        """Stamp requests of which the last byte was handed to the event loop; later, if the kernel has not got it."""
-        calls, waits = self.calls, self._transport.get_write_buffer_size() > 0
-        now_ns = self._now_ns()
-        for stream in streams:
-            call = calls.get(stream)
-            if call is not None and waits:
-                self._unflushed.append(call)
-            elif call is not None:
-                call.flushed_ns = now_ns
-
-    def pause_writing(self) -> None:
-        """Wait: the kernel has not taken everything."""
-        self._paused = True
-
-    def resume_writing(self) -> None:
-        """Go on: it has."""
-        self._paused = False
-        now_ns = self._now_ns()
-        for call in self._unflushed:
-            call.flushed_ns = now_ns
-        self._unflushed.clear()
-        if not self._receiving:
-            self.flush()
-
-    def data_received(self, data: bytes) -> None:
-        """Tell the replies that are complete, then send what they set off."""
-        now_ns = self._now_ns()
-        http2 = self._http2
-        fault: Http2Error | None = None
-        self._receiving = True
-        try:
-            answers = http2.receive(data, now_ns)
-        except Http2Error as error:
-            fault, answers = error, error.answers
-        for answer in answers:
-            self._tell(answer, now_ns)
-        if not self._greeted and http2.settled:
-            self._greeted = self.usable = True
-            self._owner.connected(self)
-        if self._owner.waiting:
-            self._owner.begin_waiting()
-        self._receiving = False
-        self.flush()
-        if fault is not None:
-            self._give_up(f"the server broke HTTP/2: {fault}")
-        elif http2.going_away or http2.exhausted:
-            self._owner.drain(self)
-
-    def _tell(self, answer: Answer, now_ns: int) -> None:
-        stream, status, message, body, first_byte_ns, retriable = answer
-        call = self.calls.pop(stream, None)
-        if call is None:
-            return
-        outcome = OUTCOMES[status]
-        if status:
-            if retriable:
-                outcome = Outcome.NOT_PROCESSED
-            elif status == DEADLINE_EXCEEDED and now_ns >= call.give_up_ns:
-                outcome = Outcome.TIMEOUT
-        call.on_reply(Reply(outcome, now_ns, call.flushed_ns, first_byte_ns, body, message, self.number))
-
-    def expire(self, now_ns: int) -> None:
-        """End the requests that have waited for as long as they may."""
-        late = [stream for stream, call in self.calls.items() if call.give_up_ns <= now_ns]
-        for stream in late:
-            self._http2.cancel(stream)
-        self.flush()
-        for stream in late:
-            _time_out(self.calls.pop(stream), now_ns, self.number)
-
-    def close_if_empty(self) -> None:
-        """Close a line that takes no further request, once its last has ended."""
-        if not self.calls:
-            self._transport.close()
-
-    def abort(self) -> None:
-        """Drop the connection and everything on it, without a word."""
-        self.calls.clear()
-        self._transport.abort()
-
-    def _give_up(self, why: str) -> None:
-        self._why = why
-        self._transport.abort()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """Turn every open request into a row that says so."""
-        self.usable = False
-        self._paused = True
-        now_ns = self._now_ns()
-        words = self._why or (f"the connection was lost: {error}" if error else "the server closed the connection")
-        self._owner.lost(self, words)
-        for answer in self._http2.close(words):
-            call = self.calls.pop(answer.stream, None)
-            if call is not None:
-                outcome = Outcome.NOT_PROCESSED if answer.retriable else Outcome.LOST
-                call.on_reply(
-                    Reply(outcome, now_ns, call.flushed_ns, answer.first_byte, b"", answer.message, self.number)
-                )
 
 
 class DirectTransport:
@@ -213,6 +31,7 @@ class DirectTransport:
     def __init__(self, target: Endpoint, connections: int = 1, now_ns: Callable[[], int] = clock.now_ns) -> None:
         self.now_ns = now_ns
         self.waiting: deque[Call] = deque()
+        self._longest_ns = 0
         self._target = target
         self._metadata = endpoint.metadata(target)
         self._tls = endpoint.ssl_context(target.tls) if target.tls else None
@@ -268,6 +87,15 @@ class DirectTransport:
         self.waiting.clear()
         for line in (*filter(None, self._lines), *self._draining):
             line.abort()
+
+    def note(self, took_ns: int) -> None:
+        """Keep the longest time that a callback took."""
+        self._longest_ns = max(self._longest_ns, took_ns)
+
+    def longest_ns(self) -> int:
+        """Return the longest time that a line's callback took since this was last asked."""
+        longest_ns, self._longest_ns = self._longest_ns, 0
+        return longest_ns
 
     def connected(self, line: Line) -> None:
         """Hear that a line may be used."""
@@ -385,7 +213,7 @@ class DirectTransport:
             line.expire(now_ns)
         for call in [call for call in self.waiting if call.give_up_ns <= now_ns]:
             self.waiting.remove(call)
-            _time_out(call, now_ns, 0)
+            time_out(call, now_ns, 0)
         self.begin_waiting()
         for line in list(self._draining):
             line.close_if_empty()
@@ -393,11 +221,6 @@ class DirectTransport:
         left += [call.give_up_ns for call in self.waiting]
         if left and (self._alarm is None or min(left) < self._alarm_ns):
             self._set_alarm(min(left))
-
-
-def _time_out(call: Call, now_ns: int, connection: int) -> None:
-    words = "no answer within the deadline"
-    call.on_reply(Reply(Outcome.TIMEOUT, now_ns, call.flushed_ns, 0, b"", words, connection))
 
 
 def _timeout_text(deadline_ns: int) -> bytes:

@@ -23,6 +23,10 @@ class NullTransport:
         self.sent = 0
         self.in_flight = 0
 
+    def longest_ns(self) -> int:
+        """Have no callback worth the name."""
+        return 0
+
     async def open(self) -> None:
         """Have nothing to connect."""
 
