@@ -110,8 +110,10 @@ def test_inner_layers_are_busier(mu200: pl.DataFrame) -> None:
 
 def test_clusters_are_connected(mu200: pl.DataFrame) -> None:
     """The cells of a pixel cluster that lies alone touch, corner to corner at least."""
-    pixels = mu200.filter(pl.col("volume").is_in(PIXEL)).unique(["geometry_id", "channel0", "channel1"])
-    for (_,), cluster in list(pixels.head(4000).group_by("measurement_id"))[:200]:
+    places = ["geometry_id", "channel0", "channel1"]
+    pixels = mu200.filter(pl.col("volume").is_in(PIXEL)).unique(places, maintain_order=True)
+    whole = pixels.filter(pl.col("measurement_id") < pixels["measurement_id"][4000])
+    for (_,), cluster in list(whole.group_by("measurement_id", maintain_order=True))[:200]:
         cells = set(cluster.select("channel0", "channel1").iter_rows())
         reached, border = set[tuple[int, int]](), {next(iter(cells))}
         while border:
