@@ -127,7 +127,8 @@ def _recommended(points: pl.DataFrame) -> list[Sentence]:
     if found is not None and found.law != "bound":
         peak = f", with a peak at concurrency {found.peak:.3g}" if found.peak is not None else ""
         coherency = f" and coherency {found.coherency:.2g}" if found.coherency else ""
-        said.append(Sentence(f"Contention {found.contention:.2g}{coherency} bend the curve before its end{peak}."))
+        verb = "bend" if coherency else "bends"
+        said.append(Sentence(f"Contention {found.contention:.2g}{coherency} {verb} the curve before its end{peak}."))
     return said
 
 
