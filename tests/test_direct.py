@@ -221,6 +221,21 @@ def test_without_a_server_requests_fail_at_once_until_it_is_there(run: Callable[
     run(main())
 
 
+def test_a_server_that_only_greets_is_not_called_all_the_time(run: Callable[..., None]) -> None:
+    """It hangs up after its greeting, again and again: we wait longer each time, however long that goes on."""
+
+    async def main() -> None:
+        async with serving(lambda call: call.line.transport.abort()) as server:
+            transport = await opened(server)
+            transport._failures[0] = 5000
+            await ask(transport, b"x")
+            await clock.sleep_ns(300 * clock.NS_PER_MS)
+            assert len(server.lines) == 1
+            await transport.close()
+
+    run(main())
+
+
 def test_a_request_waits_no_longer_than_its_deadline(run: Callable[..., None]) -> None:
     """The row says timeout, the server hears of the deadline beforehand and of the end afterwards."""
 

@@ -64,6 +64,8 @@ def test_the_books_of_each_model_agree_with_the_server(mixed: tuple[RunDirectory
     directory, stub = mixed
     bodies = [body.model for body in corpus.read_index(directory.corpus_index).bodies]
     ours = Counter(bodies[body] for body in records(directory)["body"])
+    probes = records(directory).filter(pl.col("point") == 0)["body"].to_list()
+    assert [bodies[body] for body in probes] == ["traccc-gpu", "other"]
     assert ours == {"traccc-gpu": stub.models["traccc-gpu"].success, "other": stub.models["other"].success}
     (point,) = pl.read_parquet(directory.points).to_dicts()
     assert point["verdict"] not in BOOKS_FAULTS, point["reason"]

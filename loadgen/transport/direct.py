@@ -99,7 +99,6 @@ class DirectTransport:
 
     def connected(self, line: Line) -> None:
         """Hear that a line may be used."""
-        self._failures[line.number] = 0
         self._mark_tried()
 
     def drain(self, line: Line) -> None:
@@ -115,6 +114,8 @@ class DirectTransport:
         self._draining.discard(line)
         if self._lines[line.number] is line:
             self._lines[line.number] = None
+            if line.answered:  # a server that only greets and hangs up is not one that worked
+                self._failures[line.number] = 0
             self._fail(line.number, words)
 
     def _best(self) -> Line | None:
@@ -142,7 +143,8 @@ class DirectTransport:
         self._failures[number] += 1
         self._why[number] = f"{self._target.grpc}: {words}"
         self._mark_tried()
-        delay_s = min(BACK_OFF_MAX_S, BACK_OFF_MIN_S * 2.0 ** (self._failures[number] - 2)) if tried else 0.0
+        doublings = min(self._failures[number] - 2, 10)
+        delay_s = min(BACK_OFF_MAX_S, BACK_OFF_MIN_S * 2.0**doublings) if tried else 0.0
         self._reconnect(number, delay_s)
         if not self._hopeful():
             while self.waiting:

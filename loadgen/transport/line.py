@@ -67,6 +67,7 @@ class Line(asyncio.Protocol):
         self.number = number
         self.calls: dict[int, Call] = {}
         self.usable = False
+        self.answered = False
         self._owner = owner
         self._http2 = http2
         self._now_ns = owner.now_ns
@@ -165,6 +166,8 @@ class Line(asyncio.Protocol):
             answers = http2.receive(data, now_ns)
         except Http2Error as error:
             fault, answers = error, error.answers
+        if answers:
+            self.answered = True
         for answer in answers:
             self._tell(answer, now_ns)
         if not self._greeted and http2.settled:
