@@ -13,6 +13,7 @@ from rich.console import Console
 from loadgen import atomic
 from loadgen import options as opt
 from loadgen.asked import Made, Shape, companions_of, further_loads, inputs_of, stopping_of, tls_of
+from loadgen.cli_crosscheck import crosschecks
 from loadgen.cli_tools import tools
 from loadgen.demo import own_server
 from loadgen.endpoint import header_option
@@ -323,6 +324,7 @@ def demo(  # noqa: PLR0913, PLR0917 - each is one option
 
 
 app.add_typer(tools)
+app.add_typer(crosschecks)
 
 
 def observer(*, quiet: bool, json: bool) -> Observer:
