@@ -187,7 +187,7 @@ async def carry_out(plan: Plan, root: Path, observer: Observer, *, cached: bool 
     source, companions = open_source(plan.inputs), tuple(open_source(each.inputs) for each in plan.companions)
     interrupt = asyncio.Event()
     try:
-        async with _interruptible(interrupt, observer):
+        async with interruptible(interrupt, observer):
             directory = await run(Job(plan, source, observer, interrupt, companions, cached), root)
     finally:
         observer.close()
@@ -223,12 +223,13 @@ def dry_run(plan: Plan) -> Iterator[str]:
     for point in planned:
         again = f", repeat {point.repeat}" if plan.repeats > 1 else ""
         yield f"{point.number:>4}  {load_words(point.load)}{again}"
-    least_s, most_s = (len(planned) * each_s for each_s in _point_seconds(plan.stopping))
+    least_s, most_s = (len(planned) * each_s for each_s in point_seconds(plan.stopping))
     seconds = f"{least_s:.0f} s" if least_s == most_s else f"{least_s:.0f} to {most_s:.0f} s"
     yield f"{counted(len(planned), 'point')}, {seconds} and the time to drain"
 
 
-def _point_seconds(stopping: Stopping) -> tuple[float, float]:
+def point_seconds(stopping: Stopping) -> tuple[float, float]:
+    """Return the shortest and the longest time that a point takes, without its drain."""
     match stopping:
         case ByTime(window_ms, warmup_ms):
             return (window_ms + warmup_ms) / 1000, (window_ms + warmup_ms) / 1000
@@ -346,7 +347,8 @@ def default_metrics_url(url: str) -> str:
 
 
 @asynccontextmanager
-async def _interruptible(interrupt: asyncio.Event, observer: Observer) -> AsyncIterator[None]:
+async def interruptible(interrupt: asyncio.Event, observer: Observer) -> AsyncIterator[None]:
+    """Set `interrupt` at the first Ctrl-C or SIGTERM while the context lasts; at the second, cancel the task."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

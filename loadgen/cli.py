@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from loadgen import atomic
 from loadgen import options as opt
 from loadgen.asked import Made, Shape, companions_of, further_loads, inputs_of, stopping_of, tls_of
 from loadgen.cli_crosscheck import crosschecks
+from loadgen.cli_study import studies
 from loadgen.cli_tools import tools
 from loadgen.demo import own_server
 from loadgen.endpoint import header_option
 from loadgen.entry import enter
 from loadgen.plan import MAX_IN_FLIGHT, Plan, Search, Synthetic, read_plan
-from loadgen.progress import JsonLines, LiveTable, Observer, PlainLines, Quiet
+from loadgen.progress import Observer, observer
 from loadgen.ranges import range_option, weights_option
 
 NOT_STEADY, CROSSED, INTERRUPTED = 5, 6, 130
@@ -325,15 +325,7 @@ def demo(  # noqa: PLR0913, PLR0917 - each is one option
 
 app.add_typer(tools)
 app.add_typer(crosschecks)
-
-
-def observer(*, quiet: bool, json: bool) -> Observer:
-    """Choose how to show a run: JSON lines, nothing, a live table in a terminal, plain lines elsewhere."""
-    if json:
-        return JsonLines(sys.stdout)
-    if quiet:
-        return Quiet()
-    return LiveTable(Console()) if sys.stdout.isatty() else PlainLines(sys.stdout)
+app.add_typer(studies)
 
 
 def main() -> None:

@@ -199,7 +199,8 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `slo` is an objective of which every point says how many requests a second kept it. Each request goes to the
     endpoint's model or to one of its `companions`, drawn with chances in proportion to `model_weight` and theirs.
     `composing_models` are called by the model in a way that its configuration does not tell (BLS); their statistics
-    are read too, as those of an ensemble's steps always are.
+    are read too, as those of an ensemble's steps always are. `labels` say what the run is a part of (a study's take,
+    server, inputs); they decide nothing.
     """
 
     endpoint: Endpoint
@@ -228,6 +229,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     weights: tuple[Weight, ...] = ()
     sequence_length: NotNegative = 0
     ready_timeout_s: PositiveFloat = 30.0
+    labels: dict[str, str] = {}
     format: Literal[1] = 1
 
 
@@ -261,9 +263,9 @@ def read_plan(path: Path) -> Plan:
         raise PlanError(f"{path}: cannot read: {error}") from error
     plan = from_json(msgspec.json.encode(content), str(path))
     companions = tuple(
-        msgspec.structs.replace(each, inputs=_anchored(each.inputs, path.parent)) for each in plan.companions
+        msgspec.structs.replace(each, inputs=anchored(each.inputs, path.parent)) for each in plan.companions
     )
-    inputs = _anchored(plan.inputs, path.parent)
+    inputs = anchored(plan.inputs, path.parent)
     return checked(msgspec.structs.replace(plan, inputs=inputs, companions=companions))
 
 
@@ -306,7 +308,8 @@ def model_key(endpoint: Endpoint) -> str:
     return f"{endpoint.model}:{endpoint.version}" if endpoint.version else endpoint.model
 
 
-def _anchored(inputs: InputData, folder: Path) -> InputData:
+def anchored(inputs: InputData, folder: Path) -> InputData:
+    """Return inputs whose relative paths are taken from a folder."""
     match inputs:
         case PerfJson(paths) | Cells(paths):
             return msgspec.structs.replace(inputs, paths=tuple(str(folder.absolute() / path) for path in paths))

@@ -274,3 +274,12 @@ def _share(value: float | None, low: float | None, high: float | None) -> str:
 
 def _ms(duration_ns: float | None) -> str:
     return "-" if duration_ns is None else f"{duration_ns / NS_PER_MS:.3g}"
+
+
+def observer(*, quiet: bool, json: bool) -> Observer:
+    """Choose how to show a run: JSON lines, nothing, a live table in a terminal, plain lines elsewhere."""
+    if json:
+        return JsonLines(sys.stdout)
+    if quiet:
+        return Quiet()
+    return LiveTable(Console()) if sys.stdout.isatty() else PlainLines(sys.stdout)

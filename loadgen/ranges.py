@@ -6,6 +6,8 @@ from typing import Literal
 from loadgen.errors import PlanError
 from loadgen.plan import RATE_LIMIT, Segment
 
+MOST_LEVELS = 10_000
+
 
 def range_option(text: str) -> tuple[int, int]:
     """Parse `--event-range FIRST:LAST`, both taken; one number is that event alone.
@@ -94,6 +96,36 @@ def rate_levels(text: str) -> tuple[float, ...]:
         raise PlanError(f"--request-rate-range {text}: {mend}")
     count = int((end - start) / step * (1 + 1e-12) + 1e-9) + 1
     return tuple(round(start + step * number, 12) for number in range(count))
+
+
+def levels_option(text: str, option: str, *, whole: bool = False, least: float = 1.0) -> tuple[float, ...]:
+    """Parse a list of numbers and FROM:TO[:STEP] ranges, as `1,2,4` or `1:8`, ends included; empty text is none.
+
+    Raises:
+        PlanError: a part is no such number or range, not whole where it must be, or one comes twice.
+    """
+    levels: list[float] = []
+    for part in filter(None, text.split(",")):
+        levels += _range_of(part, f"{option} {text}", whole=whole, least=least if whole else 1e-9)
+    if len(set(levels)) < len(levels):
+        raise PlanError(f"{option} {text}: names a level twice")
+    return tuple(levels)
+
+
+def _range_of(part: str, where: str, *, whole: bool, least: float) -> list[float]:
+    try:
+        numbers = [float(number) for number in part.split(":")]
+    except ValueError:
+        numbers = []
+    first, last, step = [(0, 0, 0), (*numbers * 2, 1), (*numbers, 1), numbers][min(len(numbers), 3)][:3]
+    fits = len(numbers) < 4 and all(map(math.isfinite, numbers)) and least <= first <= last and step > 0  # noqa: PLR2004 - FROM:TO:STEP
+    if not fits or (whole and not all(number.is_integer() for number in numbers)):
+        kind = "whole numbers" if whole else "numbers"
+        raise PlanError(f"{where}: write {kind} from {least:.0f}, as 1,2,4 or FROM:TO[:STEP]")
+    count = math.floor((last - first) / step + 1e-9) + 1
+    if count > MOST_LEVELS:
+        raise PlanError(f"{where}: is {count} levels; {MOST_LEVELS} are the most")
+    return [first + step * place for place in range(count)]
 
 
 def profile_option(text: str) -> tuple[Segment, ...]:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import shutil
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +47,9 @@ class Job:
     cached: bool = True
     """Whether a corpus may be taken from, and kept in, the user's cache."""
 
+    over: Callable[[], bool] = bool
+    """Says, before each point, whether it may no longer begin; `bool()` is False: it always may."""
+
 
 async def run(job: Job, root: Path) -> RunDirectory:
     """Carry out a plan in a new folder below `root`; return the sealed run directory.
@@ -74,7 +77,7 @@ async def _carry_out(job: Job, directory: RunDirectory, log: EventLog) -> None:
             if job.plan.search is not None:
                 await seek(bench, job.plan.search)
             else:
-                await _points(bench)
+                await _points(bench, job.over)
     except LoadgenError as error:
         if not directory.corpus_index.exists():  # nothing was sent: leave nothing behind
             shutil.rmtree(directory.path)
@@ -142,9 +145,12 @@ async def _probe(bench: Bench, served: Served) -> None:
     bench.observer.announce(f"first request: {milliseconds:.1f} ms, {probed.response_bytes} bytes: {outputs}")
 
 
-async def _points(bench: Bench) -> None:
+async def _points(bench: Bench, over: Callable[[], bool]) -> None:
     rows: list[points.Row] = []
     for point in points_of(bench.plan, bench.directory):
+        if over():
+            bench.log.event("warning", text=f"no time is left for point {point.number} and what follows")
+            return
         row = await measure_point(bench, point)
         if row is not None:
             rows.append(row)

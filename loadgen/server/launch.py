@@ -74,6 +74,27 @@ class Secured:
     tls: Tls
 
 
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A tritonserver to start: its path, options of its own, and what to add to the environment."""
+
+    binary: Path
+    options: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    cwd: Path | None = None
+
+    @classmethod
+    def of(cls, installation: embedded.Installation) -> "Program":
+        """Return the embedded one, which has no GPU."""
+        options = (
+            f"--backend-directory={installation.backends}",
+            "--disable-auto-complete-config",
+            "--allow-gpu-metrics=false",
+        )
+        # The Python backend imports from its working folder first: not the user's, which may hold a random.py.
+        return cls(installation.binary, options, installation.environment, installation.backends)
+
+
 @asynccontextmanager
 async def serve_standin(  # noqa: PLR0913 - each is one option of the server
     *,
@@ -100,7 +121,7 @@ async def serve_standin(  # noqa: PLR0913 - each is one option of the server
 
 @asynccontextmanager
 async def serve_triton(  # noqa: PLR0913 - likewise
-    installation: embedded.Installation,
+    program: Program | embedded.Installation,
     models: Path,
     model: str,
     *,
@@ -113,7 +134,8 @@ async def serve_triton(  # noqa: PLR0913 - likewise
     Raises:
         TargetError: the server ends or is not ready in time; the message names `log` and shows its errors.
     """
-    server, guard = await _triton_on_free_ports(installation, models, model, log, ready_timeout_s, secured)
+    started = Program.of(program) if isinstance(program, embedded.Installation) else program
+    server, guard = await _triton_on_free_ports(started, models, model, log, ready_timeout_s, secured)
     try:
         yield server
     finally:
@@ -153,7 +175,7 @@ async def serve_noop(*, response_bytes: int = 64, log: Path, ready_timeout_s: fl
 
 
 async def _triton_on_free_ports(  # noqa: PLR0913, PLR0917 - likewise
-    installation: embedded.Installation,
+    program: Program,
     models: Path,
     model: str,
     log: Path,
@@ -162,7 +184,7 @@ async def _triton_on_free_ports(  # noqa: PLR0913, PLR0917 - likewise
 ) -> tuple[RunningServer, asyncio.subprocess.Process]:
     for _ in range(PORTS_TRIES):
         ports = _free_ports()
-        command = _triton_command(installation, models, ports, log)
+        command = _triton_command(program, models, ports, log)
         options = secured.options if secured else ()
         guard = await _start(replace(command, arguments=[*command.arguments, *options]))
         server = RunningServer(
@@ -183,25 +205,22 @@ async def _triton_on_free_ports(  # noqa: PLR0913, PLR0917 - likewise
     raise _failure(f"Triton found its ports taken {PORTS_TRIES} times", log)
 
 
-def _triton_command(installation: embedded.Installation, models: Path, ports: _Ports, log: Path) -> _Command:
+def _triton_command(program: Program, models: Path, ports: _Ports, log: Path) -> _Command:
     # A name of its own, so that the guard removes this server's shared memory and no other's.
     shm_prefix = f"loadgen-{os.getpid()}-{secrets.token_hex(4)}-"
     arguments = [
-        str(installation.binary),
+        str(program.binary),
         f"--model-repository={models.absolute()}",
-        f"--backend-directory={installation.backends}",
         f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
         f"--grpc-address={LOCALHOST}",
         f"--http-address={LOCALHOST}",
         f"--grpc-port={ports.grpc}",
         f"--http-port={ports.http}",
         f"--metrics-port={ports.metrics}",
-        "--disable-auto-complete-config",
-        "--allow-gpu-metrics=false",
         f"--exit-timeout-secs={GRACE_S // 2}",
+        *program.options,
     ]
-    # The Python backend imports from its working folder first: not the user's, which may hold a random.py.
-    return _Command(arguments, log, installation.environment, installation.backends, shm_prefix)
+    return _Command(arguments, log, program.environment, program.cwd, shm_prefix)
 
 
 async def _is_ready(

@@ -1,0 +1,256 @@
+"""A study goes on where it ended, however that was; a stub stands for the servers."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import polars as pl
+import psutil
+import pytest
+
+from loadgen import clock
+from loadgen import study as studying
+from loadgen.errors import PlanError
+from loadgen.plan import ByTime, Synthetic
+from loadgen.progress import Quiet
+from loadgen.server.simulated import RunningStub, StubConfig
+from loadgen.server.stub import stub_server
+from loadgen.study_plan import InputSet, Remote, Study, cells
+
+WINDOW_MS = 400
+
+
+@contextmanager
+def serving() -> Iterator[RunningStub]:
+    """Serve a stub from a thread of its own."""
+    stubs: list[RunningStub] = []
+    ready, done = Event(), Event()
+
+    async def serve() -> None:
+        async with stub_server(StubConfig(base_ns=5_000_000, per_cell_ns=0)) as stub:
+            stubs.append(stub)
+            ready.set()
+            await asyncio.to_thread(done.wait)
+
+    thread = Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    assert ready.wait(10)
+    try:
+        yield stubs[0]
+    finally:
+        done.set()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def stub() -> Iterator[RunningStub]:
+    """Return a stub that all tests of this module may load."""
+    with serving() as running:
+        yield running
+
+
+def command(folder: Path, stub: RunningStub, *more: str) -> list[str]:
+    """Return the command line of a study of eight points: one server, two pile-ups, two levels, two takes."""
+    options = [
+        "-u",
+        f"stub={stub.grpc}",
+        "--metrics-url",
+        stub.metrics_url or "",
+        "--mu",
+        "0.05,0.1",
+        "--events",
+        "3",
+    ]
+    options += ["--concurrency-range", "1:2", "--takes", "2", "-p", str(WINDOW_MS), "--warmup-ms", "100"]
+    return [sys.executable, "-m", "loadgen", "study", str(folder), *options, *more]
+
+
+def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(arguments, capture_output=True, text=True, timeout=100, check=False)
+
+
+def measured(folder: Path) -> Counter[tuple[str, str, int]]:
+    """Count the points of a study that were not cut off, by take, inputs and concurrency."""
+    points = pl.read_parquet(folder / "points.parquet").filter(~pl.col("verdict").is_in(["interrupted"]))
+    return Counter(points.select("take", "inputs", "concurrency").iter_rows())
+
+
+def sealed(folder: Path) -> int:
+    """Return how many runs of a study are sealed."""
+    return len(list(folder.glob("runs/*/manifest.json")))
+
+
+def wait_for(condition: Any, process: subprocess.Popen[bytes]) -> None:
+    """Wait until something is so, or the process has ended."""
+    while not condition() and process.poll() is None:
+        time.sleep(0.02)
+
+
+def test_a_study_killed_twice_is_finished_with_every_point_once(stub: RunningStub, tmp_path: Path) -> None:
+    """Kill -9 in the midst of a run, twice; the same command finishes: the whole grid, no point twice, no row lost.
+
+    What had been recorded of a point that was cut off stays, marked, beside the one measured in its place.
+    """
+    folder = tmp_path / "scan"
+    before = stub.served
+    for runs in (1, 2):
+        process = subprocess.Popen(command(folder, stub), stdout=subprocess.DEVNULL)
+        wait_for(lambda runs=runs: sealed(folder) >= runs and list(folder.glob("runs/*/journal/*")), process)
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        process.wait()
+        _, alive = psutil.wait_procs(children, timeout=10)
+        assert not alive
+    done = call(*command(folder, stub))
+    assert done.returncode == 0, done.stderr
+    assert "8 points in the grid, 8 measured" in done.stdout
+    assert set(measured(folder).values()) == {1}
+    assert len(measured(folder)) == 8
+    rows = sum(json.loads(path.read_bytes())["rows"] for path in folder.glob("runs/*/manifest.json"))
+    assert rows == stub.served - before + _never_answered(folder)
+
+
+def _never_answered(folder: Path) -> int:
+    rows = pl.concat([pl.read_parquet(path) for path in folder.glob("runs/*/records/*.parquet")])
+    return rows.filter(pl.col("done_ns").is_null()).height
+
+
+def test_a_finished_study_measures_nothing_again(stub: RunningStub, tmp_path: Path) -> None:
+    """The folder alone is enough to go on, and there is nothing left to do; further takes are."""
+    folder = tmp_path / "scan"
+    assert call(*command(folder, stub, "--time-budget", "60s")).returncode == 0
+    served = stub.served
+    again = call(sys.executable, "-m", "loadgen", "study", str(folder))
+    assert again.returncode == 0
+    assert "8 points in the grid, 8 measured" in again.stdout
+    assert stub.served == served
+    more = call(sys.executable, "-m", "loadgen", "study", str(folder), "--takes", "3")
+    assert "12 points in the grid, 12 measured" in more.stdout
+    assert len(measured(folder)) == 12
+
+
+class EndsTime(Quiet):
+    """Sees to it that the time is over once a point has been measured."""
+
+    going: studying.Going
+
+    def point_measured(self, row: dict[str, Any]) -> None:
+        """Let no further point begin."""
+        self.going.last_start_ns = clock.now_ns()
+
+
+def test_a_time_budget_ends_between_points(stub: RunningStub, tmp_path: Path) -> None:
+    """No point begins after it, and the one that was begun is whole: of a run of two points one is done."""
+    observer = EndsTime()
+    study = Study(
+        "traccc-gpu",
+        (Remote(stub.grpc, "stub", (stub.metrics_url or "",)),),
+        (InputSet("mu0.05", Synthetic(0.05, 3), 0.05),),
+        concurrency=(1, 2),
+        stopping=ByTime(WINDOW_MS, 100),
+    )
+    observer.going = studying.Going(study, tmp_path, observer, asyncio.Event(), clock.now_ns() + 60 * clock.NS_PER_S)
+    studying.keep(study, tmp_path)
+    asyncio.run(studying._measure(observer.going))
+    assert len(studying.done(tmp_path)) == 1
+    assert "interrupted" not in set(studying.write_points(tmp_path)["verdict"])
+
+
+def test_a_budget_that_is_over_says_how_to_finish(stub: RunningStub, tmp_path: Path) -> None:
+    """Exit code 7, what is missing, and the command that goes on."""
+    folder = tmp_path / "scan"
+    done = call(*command(folder, stub, "--time-budget", "0.01s"))
+    assert done.returncode == 7
+    assert f"to finish it: python -m loadgen study {folder}" in done.stdout
+    assert "8 points in the grid, 0 measured" in done.stdout
+    assert "missing: stub, mu0.1: 4 points" in done.stdout
+
+
+def test_sigterm_drains_and_seals(stub: RunningStub, tmp_path: Path) -> None:
+    """The batch system's signal: what is in flight is awaited, the run sealed; no process of ours is left."""
+    folder = tmp_path / "scan"
+    process = subprocess.Popen(command(folder, stub), stdout=subprocess.PIPE)
+    wait_for(lambda: sealed(folder) >= 1 and list(folder.glob("runs/*/journal/*")), process)
+    children = psutil.Process(process.pid).children(recursive=True)
+    os.kill(process.pid, signal.SIGTERM)
+    said, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert b"to finish it" in said
+    assert not psutil.wait_procs(children, timeout=5)[1]
+    assert all((path / "manifest.json").exists() for path in folder.glob("runs/*/"))
+    assert _never_answered(folder) == 0
+
+
+def test_a_failed_configuration_does_not_cost_the_rest(stub: RunningStub, tmp_path: Path) -> None:
+    """One server cannot be reached: it is told and kept, the other is measured, exit code 3."""
+    folder = tmp_path / "scan"
+    done = call(*command(folder, stub, "-u", "away=127.0.0.1:9"))
+    assert done.returncode == 3
+    assert len(measured(folder)) == 8
+    assert "missing: away, mu0.05: 4 points" in done.stdout
+    failures = [json.loads(line) for line in (folder / "failures.jsonl").read_text().splitlines()]
+    assert {failure["server"] for failure in failures} == {"away"}
+
+
+def test_another_study_in_the_same_folder_is_refused(stub: RunningStub, tmp_path: Path) -> None:
+    """A grid that differs is another study: one line, exit code 2, nothing touched."""
+    folder = tmp_path / "scan"
+    assert call(*command(folder, stub, "--time-budget", "0.01s")).returncode == 7
+    other = call(*command(folder, stub, "--seed", "5"))
+    assert other.returncode == 2
+    assert "holds another study" in other.stderr
+    assert "Traceback" not in other.stderr
+    nothing = call(sys.executable, "-m", "loadgen", "study", str(tmp_path / "none"), "--preset", "triple")
+    assert nothing.returncode == 2
+
+
+def test_dry_run_says_grid_time_and_what_is_done(stub: RunningStub, tmp_path: Path) -> None:
+    """Nothing is sent or written; the seconds are those of the points that are left."""
+    folder = tmp_path / "scan"
+    served = stub.served
+    planned = call(*command(folder, stub, "--dry-run"))
+    assert "stub, mu0.05: concurrency 1, concurrency 2" in planned.stdout
+    assert "8 points, 0 done, 8 left" in planned.stdout
+    assert "0 min 04 s" in planned.stdout
+    assert not folder.exists()
+    assert stub.served == served
+
+
+def test_two_at_once_in_a_folder_are_refused(stub: RunningStub, tmp_path: Path) -> None:
+    """While one is at work, another says so and leaves it alone."""
+    study = Study(
+        "traccc-gpu",
+        (Remote(stub.grpc, "stub"),),
+        (InputSet("mu0.05", Synthetic(0.05, 3), 0.05),),
+        concurrency=(1,),
+        stopping=ByTime(100, 0),
+    )
+    with studying._alone(tmp_path), pytest.raises(PlanError, match="at work"), studying._alone(tmp_path):
+        pass
+    studying.keep(study, tmp_path)
+    assert studying.kept(tmp_path) == study
+    assert studying.done(tmp_path) == set()
+    assert len(cells(study)) == 1
+
+
+def test_plans_of_a_study_say_what_they_are_a_part_of(stub: RunningStub, tmp_path: Path) -> None:
+    """Each run's plan has its labels, and so has each row of the study's table."""
+    folder = tmp_path / "scan"
+    call(*command(folder, stub))
+    plans = [json.loads(path.read_bytes())["labels"] for path in folder.glob("runs/*/plan.json")]
+    assert {plan["inputs"] for plan in plans} == {"mu0.05", "mu0.1"}
+    points = pl.read_parquet(folder / "points.parquet")
+    assert set(points["mu"]) == {0.05, 0.1}
+    assert set(points["server"]) == {"stub"}
+    assert points["run"].n_unique() == 4
