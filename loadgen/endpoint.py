@@ -2,9 +2,12 @@
 
 import os
 import re
+import shlex
 import ssl
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -15,7 +18,10 @@ MASK = "***"
 SECRET = re.compile(r"auth|token|secret|key|cookie|password|credential", re.IGNORECASE)
 HEADER_NAME = re.compile(r"[0-9a-z_.-]+")
 HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
-ENVIRONMENT = re.compile(r"\$\{?(\w+)\}?")
+PLACEHOLDER = re.compile(r"\$\(<\s*(?P<file>[^)]+)\)|\$\((?P<command>[^)]+)\)|\$\{?(?P<variable>\w+)\}?")
+"""What stands for a secret: `$(<FILE)`, `$(COMMAND)`, `$VARIABLE`."""
+
+COMMAND_TIMEOUT_S = 30.0
 RESERVED = ("te", "content-type", "user-agent", "connection")
 
 
@@ -36,7 +42,8 @@ class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the model is served: gRPC address, metrics pages (one a replica; none: do not poll), model and version.
 
     `grpc` is HOST:PORT or unix:PATH. `headers` go with every call, `metrics_headers` with every request for a page;
-    `$NAME` in a value is that variable's content. Pages over https are checked as `tls` says.
+    in a value `$NAME` is that variable's content, `$(<FILE)` a file's, `$(COMMAND)` what a command prints; those two
+    are asked again every `header_refresh_s`, for tokens that expire. Pages over https are checked as `tls` says.
     """
 
     grpc: str
@@ -46,6 +53,12 @@ class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tls: Tls | None = None
     headers: dict[str, str] = {}
     metrics_headers: dict[str, str] = {}
+    header_refresh_s: Annotated[float, msgspec.Meta(gt=0)] = 60.0
+
+
+def changing(endpoint: Endpoint) -> bool:
+    """Say whether the headers of a call come from files or commands, so that they may change."""
+    return any("$(" in value for value in endpoint.headers.values())
 
 
 def metadata(endpoint: Endpoint) -> tuple[tuple[str, str], ...]:
@@ -70,7 +83,7 @@ def masked(endpoint: Endpoint) -> Endpoint:
 
 def _masked(headers: Mapping[str, str]) -> dict[str, str]:
     return {
-        name: MASK if SECRET.search(name) and not ENVIRONMENT.search(value) else value
+        name: MASK if SECRET.search(name) and not PLACEHOLDER.search(value) else value
         for name, value in headers.items()
     }
 
@@ -133,12 +146,33 @@ def _value(name: str, value: str) -> str:
     if value == MASK:
         raise PlanError(f"headers: {name}: was not written down; give it again, best as $VARIABLE")
 
-    def variable(found: re.Match[str]) -> str:
-        if (content := os.environ.get(found[1])) is None:
-            raise PlanError(f"headers: {name}: the variable {found[1]} is not set")
-        return content
-
-    value = ENVIRONMENT.sub(variable, value)
+    value = PLACEHOLDER.sub(lambda found: _content(name, found), value)
     if not HEADER_VALUE.fullmatch(value):
         raise PlanError(f"headers: {name}: the value is not printable ASCII")
     return value
+
+
+def _content(name: str, found: re.Match[str]) -> str:
+    """Return what a placeholder stands for; no message ever holds it."""
+    file, command, variable = found["file"], found["command"], found["variable"]
+    if variable is not None:
+        if (content := os.environ.get(variable)) is None:
+            raise PlanError(f"headers: {name}: the variable {variable} is not set")
+        return content
+    if file is not None:
+        try:
+            return Path(file.strip()).expanduser().read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise PlanError(f"headers: {name}: cannot read the file {file.strip()}") from error
+    return _printed(name, command)
+
+
+def _printed(name: str, command: str) -> str:
+    try:
+        words = shlex.split(command)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False)  # noqa: S603 - the user's own command
+    except (OSError, ValueError, subprocess.SubprocessError):
+        raise PlanError(f"headers: {name}: the command {command.split(maxsplit=1)[0]} did not run") from None
+    if done.returncode:
+        raise PlanError(f"headers: {name}: the command {words[0]} ended with {done.returncode}")
+    return done.stdout.strip()

@@ -11,7 +11,10 @@ Url = Annotated[str, typer.Option("-u", "--url", help="HOST:PORT of the server's
 Headers = Annotated[
     list[str] | None,
     typer.Option(
-        "-H", "--header", metavar="NAME:VALUE", help="Sent with every call; $VAR is a variable; repeatable."
+        "-H",
+        "--header",
+        metavar="NAME:VALUE",
+        help="Sent with every call; $VAR, $(<FILE), $(COMMAND) are put in.",
     ),
 ]
 UseTls = Annotated[bool, typer.Option("--tls", "--ssl-grpc-use-ssl", help="Speak TLS; implied by the files below.")]

@@ -21,6 +21,7 @@ from loadgen.endpoint import Endpoint, Tls
 from loadgen.errors import PlanError
 from loadgen.records import Outcome, Reply
 from loadgen.transport.direct import DirectTransport, _timeout_text
+from loadgen.transport.grpcaio import GrpcAioTransport
 
 LONG_NS = 20 * clock.NS_PER_S
 MODEL = "m"
@@ -331,6 +332,33 @@ def test_headers_go_with_every_call(run: Callable[..., None], monkeypatch: pytes
             seen = server.calls[0].headers
             assert (seen["authorization"], seen["x-run"]) == ("Bearer s3cret", "7")
             assert (seen[":path"], seen["te"]) == ("/inference.GRPCInferenceService/ModelInfer", "trailers")
+            await transport.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("kind", [DirectTransport, GrpcAioTransport])
+def test_a_token_in_a_file_may_change_in_mid_run(run: Callable[..., None], tmp_path: Path, kind: Any) -> None:
+    """It is read again: later requests of the same connection carry what it holds; without it, the last."""
+    file = tmp_path / "token"
+    file.write_text("first\n")
+
+    async def main() -> None:
+        async with serving() as server:
+            headers = {"authorization": f"Bearer $(<{file})"}
+            transport = kind(Endpoint(server.address, MODEL, headers=headers, header_refresh_s=0.02))
+            await transport.open()
+            await ask(transport, b"x")
+            file.write_text("second")
+            while server.calls[-1].headers["authorization"] != "Bearer second":
+                await ask(transport, b"x")
+            file.unlink()
+            for _ in range(5):
+                await asyncio.sleep(0.02)
+                await ask(transport, b"x")
+            assert {call.headers["authorization"] for call in server.calls} == {"Bearer first", "Bearer second"}
+            assert server.calls[-1].headers["authorization"] == "Bearer second"
+            assert len(server.lines) == 1
             await transport.close()
 
     run(main())

@@ -27,6 +27,17 @@ def test_variables_are_replaced_when_it_is_sent(monkeypatch: pytest.MonkeyPatch)
     assert endpoint.metadata(target) == (("x", "one-one!"), ("y", "plain"))
 
 
+def test_files_and_commands_give_secrets(tmp_path: Path) -> None:
+    """`$(<FILE)` and `$(COMMAND)`, without the newline at their end; what is written down is how to get them."""
+    (tmp_path / "token").write_text("s3cret\n")
+    headers = {"authorization": f"Bearer $(<{tmp_path}/token)", "x-token": "$(printf '%s-x' made)"}
+    target = Endpoint("h:1", "m", headers=headers)
+    assert endpoint.metadata(target) == (("authorization", "Bearer s3cret"), ("x-token", "made-x"))
+    assert endpoint.masked(target).headers == headers
+    assert endpoint.changing(target)
+    assert not endpoint.changing(Endpoint("h:1", "m", headers=HEADERS))
+
+
 @pytest.mark.parametrize(
     ("headers", "words"),
     [
@@ -35,6 +46,9 @@ def test_variables_are_replaced_when_it_is_sent(monkeypatch: pytest.MonkeyPatch)
         ({"Bad Name": "x"}, "is no name for a header"),
         ({"grpc-timeout": "1S"}, "is no name for a header"),
         ({"x": "line\nbreak"}, "not printable ASCII"),
+        ({"x": "$(</no/such/file)"}, "cannot read the file /no/such/file"),
+        ({"x": "$(false --password abc)"}, "the command false ended with 1$"),
+        ({"x": "$(no-such-program abc)"}, "the command no-such-program did not run$"),
     ],
 )
 def test_wrong_headers_are_refused(headers: dict[str, str], words: str) -> None:

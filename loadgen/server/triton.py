@@ -15,6 +15,7 @@ from loadgen.endpoint import Endpoint
 from loadgen.errors import TargetError
 from loadgen.kserve import SERVICE, ModelMetadata, Statistics, as_json, model_metadata, statistics
 from loadgen.transport.channel import channel
+from loadgen.transport.renewal import Metadata, Renewal
 
 RPC_TIMEOUT_S = 10.0
 HTTP1_TIMEOUT_S = 2.0
@@ -42,16 +43,22 @@ class Triton:
         self.endpoint = endpoint
         self._channel = channel(endpoint)
         self._metadata = endpoints.metadata(endpoint)
+        self._renewal = Renewal(endpoint, self._renew)
 
     async def __aenter__(self) -> Self:
         """Return itself; the channel connects at the first call."""
+        self._renewal.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the channel."""
+        await self._renewal.stop()
         await self._channel.close()
+
+    def _renew(self, metadata: Metadata) -> None:
+        self._metadata = metadata
 
     async def wait_ready(self, timeout_s: float) -> None:
         """Wait until the server and the model are ready.

@@ -16,6 +16,7 @@ from loadgen.kserve import SERVICE
 from loadgen.records import Outcome, Reply
 from loadgen.transport.http2 import Connection
 from loadgen.transport.line import Call, Line, time_out
+from loadgen.transport.renewal import Metadata, Renewal
 
 CONNECT_TIMEOUT_S = 10.0
 BACK_OFF_MIN_S, BACK_OFF_MAX_S = 0.05, 2.0
@@ -34,6 +35,7 @@ class DirectTransport:
         self._longest_ns = 0
         self._target = target
         self._metadata = endpoint.metadata(target)
+        self._renewal = Renewal(target, self._renew)
         self._tls = endpoint.ssl_context(target.tls) if target.tls else None
         self._unix = target.grpc.removeprefix(UNIX) if target.grpc.startswith(UNIX) else ""
         self._where = ("", 0) if self._unix else endpoint.host_and_port(target.grpc)
@@ -50,6 +52,7 @@ class DirectTransport:
 
     async def open(self) -> None:
         """Connect every line; return once each is usable or has failed once."""
+        self._renewal.start()
         for number in range(len(self._lines)):
             self._reconnect(number)
         await self._tried.wait()
@@ -79,6 +82,7 @@ class DirectTransport:
     async def close(self) -> None:
         """Abandon what is in flight and close every line."""
         self._closed = True
+        await self._renewal.stop()
         if self._alarm is not None:
             self._alarm.cancel()
         for task in self._tasks.values():
@@ -117,6 +121,11 @@ class DirectTransport:
             if line.answered:  # a server that only greets and hangs up is not one that worked
                 self._failures[line.number] = 0
             self._fail(line.number, words)
+
+    def _renew(self, metadata: Metadata) -> None:
+        self._metadata = metadata
+        for line in filter(None, self._lines):
+            line.renew(metadata)
 
     def _best(self) -> Line | None:
         if len(self._lines) == 1:

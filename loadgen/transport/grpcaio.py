@@ -15,6 +15,7 @@ from loadgen.endpoint import Endpoint
 from loadgen.kserve import SERVICE
 from loadgen.records import GRPC_OUTCOME_BASE, Outcome, Reply
 from loadgen.transport.channel import channel
+from loadgen.transport.renewal import Renewal
 
 COMPRESSIONS = {
     "none": grpc.Compression.NoCompression,
@@ -36,7 +37,8 @@ class GrpcAioTransport:
     def __init__(
         self, target: Endpoint, connections: int = 1, compression: str = "none", *, in_streams: bool = False
     ) -> None:
-        options = {"metadata": endpoint.metadata(target), "compression": COMPRESSIONS[compression]}
+        options: dict[str, object] = {"metadata": endpoint.metadata(target), "compression": COMPRESSIONS[compression]}
+        self._renewal = Renewal(target, lambda metadata: options.update(metadata=metadata))
         self._channels = [channel(target) for _ in range(connections)]
         kind = _streamed if in_streams else _unary
         self._asks = [kind(each, options) for each in self._channels]
@@ -49,6 +51,7 @@ class GrpcAioTransport:
 
     async def open(self) -> None:
         """Connect at the first call, as grpcio does."""
+        self._renewal.start()
 
     def send(self, body: bytes | memoryview, deadline_ns: int, on_reply: Callable[[Reply], None]) -> None:
         """Send `body`; see `Transport.send`."""
@@ -58,6 +61,7 @@ class GrpcAioTransport:
 
     async def close(self) -> None:
         """Abandon what is in flight and close the channels."""
+        await self._renewal.stop()
         for task in self._open:
             task.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)

@@ -85,11 +85,10 @@ class Sender:
         metadata: Sequence[tuple[str, str]] = (),
         room: int,
     ) -> None:
-        self._fields = request_block(scheme, authority, path, user_agent, metadata)
-        if len(self._fields) > SMALLEST_MAX_FRAME - TIMEOUT_BYTES:
-            raise ValueError(f"metadata of {len(self._fields)} bytes do not fit one frame")
+        self._target = (scheme, authority, path, user_agent)
         self._timeout = b""
-        self._block = self._fields  # with the timeout of the last request
+        self._fields = self._block = b""  # the second with the timeout of the last request
+        self.renew(metadata)
         self._table_to_zero = False
         self._stream_room = room
         self._streams: dict[int, Stream] = {}
@@ -105,6 +104,17 @@ class Sender:
         self._most_streams = MAX_STREAM_ID
         self._control: list[Buffer] = [PREFACE]
         self._owed = 0  # acknowledgements among `_control`
+
+    def renew(self, metadata: Sequence[tuple[str, str]]) -> None:
+        """Use other metadata from the next request on.
+
+        Raises:
+            ValueError: a name or a value is not allowed, or all of it does not fit one frame.
+        """
+        fields = request_block(*self._target, metadata)
+        if len(fields) > SMALLEST_MAX_FRAME - TIMEOUT_BYTES:
+            raise ValueError(f"metadata of {len(fields)} bytes do not fit one frame")
+        self._timeout, self._fields, self._block = b"", fields, fields
 
     @property
     def available(self) -> bool:

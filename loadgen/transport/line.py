@@ -6,7 +6,7 @@ What they set off (the next requests of a closed loop) leaves in one write at th
 
 import asyncio
 import socket
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Sequence, Sized
 from typing import Protocol, cast
 
 from loadgen.records import GRPC_OUTCOME_BASE, Outcome, Reply
@@ -98,6 +98,10 @@ class Line(asyncio.Protocol):
     def free(self) -> bool:
         """Whether a request may begin here now."""
         return self.usable and self._http2.available
+
+    def renew(self, metadata: Sequence[tuple[str, str]]) -> None:
+        """Use other metadata from the next request on."""
+        self._http2.renew(metadata)
 
     def begin(self, call: Call) -> None:
         """Send a request."""
