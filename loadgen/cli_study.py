@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,10 +14,10 @@ import typer
 from loadgen import options as opt
 from loadgen.asked import Made, inputs_of, stopping_of, tls_of
 from loadgen.endpoint import header_option
-from loadgen.errors import PlanError
+from loadgen.errors import PlanError, TargetError
 from loadgen.progress import observer
 from loadgen.ranges import levels_option
-from loadgen.study_plan import PILE_UPS, InputSet, Launched, Remote, Server, Study, checked
+from loadgen.study_plan import PILE_UPS, InputSet, Kube, Launched, Remote, Server, Study, checked
 
 studies = typer.Typer()
 UNFINISHED, FAILED, INTERRUPTED = 7, 3, 130
@@ -118,6 +119,14 @@ def study(  # noqa: PLR0913, PLR0917 - each is one option
     time_budget: Annotated[
         str, typer.Option("--time-budget", metavar="TIME", help="Begin no point after it: 90s, 45min, 8h.")
     ] = "",
+    kube: Annotated[
+        str, typer.Option("--kube", metavar="service/NAME", help="A service to reach by kubectl's port forwards.")
+    ] = "",
+    namespace: Annotated[str, typer.Option("-n", "--namespace", help="Of --kube.")] = "default",
+    kube_context: Annotated[str, typer.Option(metavar="NAME", help="Of --kube; the current one if not given.")] = "",
+    helm_uninstall_after: Annotated[
+        bool, typer.Option("--helm-uninstall-after", help="Remove the release of --kube once the study is complete.")
+    ] = False,
     dry_run: opt.DryRun = False,
     quiet: opt.QuietFlag = False,
     json: opt.JsonFlag = False,
@@ -139,7 +148,7 @@ def study(  # noqa: PLR0913, PLR0917 - each is one option
     grid = Grid(instances, tuple(gpus or ()), tuple(url or ()), mu, concurrency_range, request_rate_range, diagonal)
     if plan_file is not None:
         asked = read_study(plan_file)
-    elif (folder / studying.STUDY_FILE).exists() and not (input_data or preset or any(_given(grid))):
+    elif (folder / studying.STUDY_FILE).exists() and not (input_data or preset or kube or any(_given(grid))):
         asked = studying.kept(folder)
         asked = msgspec.structs.replace(asked, takes=max(takes, asked.takes))
     else:
@@ -152,7 +161,11 @@ def study(  # noqa: PLR0913, PLR0917 - each is one option
         asked = checked(
             Study(
                 model=model,
-                servers=servers_of(filled, launched, tuple(metrics_url or ())),
+                servers=(
+                    (Kube(kube, namespace, kube_context),)
+                    if kube
+                    else servers_of(filled, launched, tuple(metrics_url or ()))
+                ),
                 inputs=inputs_sets(filled.mus, input_data or ["synthetic"], events, seed),
                 concurrency=tuple(map(int, levels_option(filled.concurrency, "--concurrency-range", whole=True))),
                 rates=levels_option(filled.rates, "--request-rate-range"),
@@ -178,11 +191,26 @@ def study(  # noqa: PLR0913, PLR0917 - each is one option
         return
     interrupt = asyncio.Event()
     watcher = observer(quiet=quiet, json=json)
-    failures = asyncio.run(studying.carry_out(asked, folder, watcher, budget_s=budget_s, interrupt=interrupt))
+    ended = asyncio.run(studying.carry_out(asked, folder, watcher, budget_s=budget_s, interrupt=interrupt))
     missing = studying.summary(asked, folder, lambda line: typer.echo(line, err=json))
+    for release in ended.releases:
+        _uninstall(release, done=not missing and not interrupt.is_set(), asked=helm_uninstall_after)
     if interrupt.is_set():
         raise typer.Exit(INTERRUPTED)
-    raise typer.Exit(FAILED if failures else UNFINISHED if missing else 0)
+    raise typer.Exit(FAILED if ended.failures else UNFINISHED if missing else 0)
+
+
+def _uninstall(release: Any, *, done: bool, asked: bool) -> None:  # noqa: ANN401 - kube.Release, loaded late
+    """Remove a helm release if that was asked for and the study is complete; else say how."""
+    if not (asked and done):
+        typer.echo(f"still installed; to free its GPUs: {release.uninstall}", err=True)
+        return
+    try:
+        ended = subprocess.run(release.uninstall.split(), check=False).returncode  # noqa: S603 - the user's own helm
+    except OSError as error:
+        raise PlanError(f"helm is not found on PATH; to free its GPUs: {release.uninstall}") from error
+    if ended:
+        raise TargetError(f"{release.uninstall}: ended with {ended}; the release may still hold its GPUs")
 
 
 def with_presets(grid: Grid, presets: list[str]) -> Grid:

@@ -47,6 +47,9 @@ class Job:
     cached: bool = True
     """Whether a corpus may be taken from, and kept in, the user's cache."""
 
+    beside: Callable[[EventLog], None] | None = None
+    """Is given the run's log, to tell it of what happens beside the run: pods, broken forwards."""
+
     over: Callable[[], bool] = bool
     """Says, before each point, whether it may no longer begin; `bool()` is False: it always may."""
 
@@ -99,6 +102,8 @@ def _finish(directory: RunDirectory, log: EventLog, ended: str, reason: str) -> 
 async def _bench(job: Job, directory: RunDirectory, log: EventLog) -> AsyncIterator[Bench]:
     plan = job.plan
     log.event("run_started", utc_ns=clock.utc_ns())
+    if job.beside is not None:
+        job.beside(log)
     atomic.write(directory.plan, plans.to_json(plans.written(plan)))
     atomic.write(directory.environment, _pretty(environment.describe()))
     async with contextlib.AsyncExitStack() as stack:

@@ -27,10 +27,11 @@ from loadgen.plan import Plan, from_json
 from loadgen.pointlog import load_words
 from loadgen.progress import Observer
 from loadgen.run import Job, run
-from loadgen.rundir import RunDirectory
-from loadgen.server import configured, embedded, launch, repository
+from loadgen.rundir import EventLog, RunDirectory, Sample
+from loadgen.server import configured, embedded, kube, launch, repository
+from loadgen.server.kube import Cluster, Forwarded, Gap, Release
 from loadgen.server.launch import Program
-from loadgen.study_plan import Cell, Launched, Remote, Server, Stretch, Study
+from loadgen.study_plan import Cell, Kube, Launched, Remote, Server, Stretch, Study
 
 STUDY_FILE, FAILURES_FILE, POINTS_FILE = "study.json", "failures.jsonl", "points.parquet"
 RUNS, LOGS, SCRATCH = "runs", "servers", ".models-"
@@ -44,6 +45,8 @@ class Reached:
 
     grpc: str
     metrics_urls: tuple[str, ...]
+    beside: Callable[[EventLog], None] | None = None
+    release: Release | None = None
 
 
 @dataclass(slots=True)
@@ -56,6 +59,7 @@ class Going:
     interrupt: asyncio.Event
     last_start_ns: int | None = None
     failures: list[str] = field(default_factory=list)
+    releases: list[Release] = field(default_factory=list)
 
     @property
     def over(self) -> bool:
@@ -66,8 +70,8 @@ class Going:
 
 async def carry_out(
     study: Study, folder: Path, observer: Observer, *, budget_s: float | None = None, interrupt: asyncio.Event
-) -> list[str]:
-    """Measure what is left of a study in `folder`; return what failed, a line each.
+) -> Going:
+    """Measure what is left of a study in `folder`; return what failed, and which helm releases were seen.
 
     No point begins after `budget_s`, or once `interrupt` is set.
 
@@ -86,7 +90,7 @@ async def carry_out(
         finally:
             observer.close()
             write_points(folder)
-        return going.failures
+        return going
 
 
 async def _measure(going: Going) -> None:
@@ -98,6 +102,8 @@ async def _measure(going: Going) -> None:
         pending = [each for each in pending if each not in together]
         try:
             async with reached(first.server, going.study.model, going.folder) as server:
+                if server.release is not None and server.release not in going.releases:
+                    going.releases.append(server.release)
                 for stretch in together:
                     if not going.over:
                         await _stretch(going, stretch, server)
@@ -109,7 +115,8 @@ async def _stretch(going: Going, stretch: Stretch, server: Reached) -> None:
     words = f"take {stretch.take}, {stretch.server.label}, {stretch.inputs.label}"
     going.observer.announce(f"{words}: {counted(len(stretch.loads), 'point')}")
     plan = plan_of(going.study, stretch, server)
-    job = Job(plan, open_source(plan.inputs), going.observer, going.interrupt, over=lambda: going.over)
+    source = open_source(plan.inputs)
+    job = Job(plan, source, going.observer, going.interrupt, beside=server.beside, over=lambda: going.over)
     try:
         directory = await run(job, going.folder / RUNS)
     except (PlanError, TargetError) as error:
@@ -162,6 +169,14 @@ async def reached(server: Server, model: str, folder: Path) -> AsyncIterator[Rea
     if isinstance(server, Remote):
         yield Reached(server.url, server.metrics_urls or (api.default_metrics_url(server.url),))
         return
+    if isinstance(server, Kube):
+        cluster = Cluster(server.namespace, server.context)
+        logs = folder / LOGS
+        atomic.make_folder(logs)
+        ports = {"grpc_port": server.grpc_port, "metrics_port": server.metrics_port}
+        async with kube.forwarded(server.service, cluster, logs, **ports) as found:
+            yield Reached(found.grpc, found.metrics_urls, lambda log: _tell(found, log), found.release)
+        return
     log = _log_of(server, folder)
     with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=folder) as scratch:
         program, models = await _prepared(server, model, Path(scratch))
@@ -169,6 +184,21 @@ async def reached(server: Server, model: str, folder: Path) -> AsyncIterator[Rea
             program, models, model, log=log, ready_timeout_s=server.ready_timeout_s
         ) as running:
             yield Reached(running.grpc, (running.metrics_url,))
+
+
+def _tell(found: Forwarded, log: EventLog) -> None:
+    """Write into a run's log what the cluster is, and from now on what happens to its forwards."""
+    log.event("kube", pods=msgspec.to_builtins(found.pods), release=msgspec.to_builtins(found.release))
+
+    def tell(news: Gap | Sample) -> None:
+        if isinstance(news, Sample):
+            log.samples([news])
+            return
+        seconds = (news.end_ns - news.start_ns) / clock.NS_PER_S
+        log.event("gap", news.end_ns, what=news.what, start_ns=news.start_ns)
+        log.event("warning", text=f"the forward to {news.what} was broken for {seconds:.1f} s and made again")
+
+    found.tell = tell
 
 
 async def _prepared(server: Launched, model: str, scratch: Path) -> tuple[Program, Path]:

@@ -74,7 +74,30 @@ class Remote(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
         return self.instances * (self.gpus or 1) if self.instances else None
 
 
-Server = Launched | Remote
+class Kube(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="kube"):
+    """A service in a Kubernetes cluster, reached by port forwards; what is said of it is as for `Remote`."""
+
+    service: str
+    namespace: str = "default"
+    context: str = ""
+    name: str = ""
+    grpc_port: Positive = 8001
+    metrics_port: Positive = 8002
+    instances: Positive | None = None
+    gpus: Positive | None = None
+
+    @property
+    def label(self) -> str:
+        """Its name in tables and folders."""
+        return self.name or f"{self.namespace}-{self.service.rpartition('/')[2]}"
+
+    @property
+    def slots(self) -> int | None:
+        """How many requests it can serve at once, if that is said."""
+        return self.instances * (self.gpus or 1) if self.instances else None
+
+
+Server = Launched | Remote | Kube
 
 
 class InputSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

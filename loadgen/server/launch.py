@@ -228,7 +228,7 @@ async def _is_ready(
 ) -> bool:
     """Wait for the server; False if another process took one of its ports first."""
     refusal = await _refusal(server, guard, timeout_s, tls)
-    if PORT_TAKEN.search(_tail(server.log)):
+    if PORT_TAKEN.search(tail(server.log)):
         return False
     if guard.returncode is not None:
         raise _failure(f"Triton ended with status {guard.returncode} before it was ready", server.log)
@@ -279,6 +279,20 @@ async def _start(command: _Command, stdout: int | None = None) -> asyncio.subpro
         )
 
 
+async def guarded(command: Sequence[str], log: Path) -> asyncio.subprocess.Process:
+    """Start any program under guard, its stdout to be read, its stderr into `log`.
+
+    Raises:
+        TargetError: `log` cannot be written.
+    """
+    return await _start(_Command(command, log), stdout=asyncio.subprocess.PIPE)
+
+
+async def stopped(guard: asyncio.subprocess.Process) -> None:
+    """Stop what `guarded` started."""
+    await _stop(guard)
+
+
 async def _stop(guard: asyncio.subprocess.Process) -> None:
     assert guard.stdin is not None
     guard.stdin.close()
@@ -305,7 +319,7 @@ def _free_ports() -> _Ports:
 
 
 def _failure(what: str, log: Path) -> TargetError:
-    return TargetError("\n  ".join([f"{what}; its log is {log} and says:", *telling_lines(_tail(log))]))
+    return TargetError("\n  ".join([f"{what}; its log is {log} and says:", *telling_lines(tail(log))]))
 
 
 def telling_lines(log: str) -> list[str]:
@@ -318,7 +332,8 @@ def telling_lines(log: str) -> list[str]:
     return list(dict.fromkeys(cut))[-SHOWN_LINES:]
 
 
-def _tail(log: Path) -> str:
+def tail(log: Path) -> str:
+    """Return the end of a log."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - LOG_TAIL_BYTES))
         return file.read().decode(errors="replace")
