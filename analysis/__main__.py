@@ -1,15 +1,18 @@
-"""`python -m analysis`: the report of a run again, its charts as pictures, its points as CSV."""
+"""`python -m analysis`: a run's report, charts and CSV again, and perf_analyzer's files as tables."""
 
 from pathlib import Path
 from typing import Annotated
 
+import polars as pl
 import typer
 
 from analysis.figures import FORMATS, write_images
-from analysis.perf_analyzer import write_csv
+from analysis.perf_analyzer import listing, load, write_csv
 from analysis.report import write_report
 from analysis.runs import open_run
+from loadgen import atomic
 from loadgen.entry import enter
+from loadgen.errors import PlanError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -42,6 +45,47 @@ def report(  # noqa: PLR0913 - one parameter an option
         typer.echo(path)
     if csv:
         typer.echo(write_csv(opened, run / "points.csv"))
+
+
+@app.command("import")
+def import_files(
+    files: Annotated[list[Path], typer.Argument(help="CSVs, captured output, profile exports; or folders of them.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write the points of all files: a .parquet or a .csv.")
+    ] = None,
+    requests: Annotated[
+        Path | None, typer.Option(help="Write the requests of profile exports: a .parquet or a .csv.")
+    ] = None,
+) -> None:
+    """Read perf_analyzer's files of any version into the tables of a native run, and say what in them to mistrust."""
+    for path in filter(None, (output, requests)):
+        _check_suffix(path)
+    found, refused = load.read_all(files)
+    for line in listing.lines(found) if found else ():
+        typer.echo(line)
+    for line in refused:
+        typer.echo(f"not read: {line}", err=True)
+    typer.echo(listing.total(found, len(refused)))
+    if not found:
+        raise typer.Exit(PlanError.exit_code)
+    whole = load.together(found)
+    for place, table in ((output, whole.points.lazy()), (requests, whole.requests)):
+        if place is not None:
+            typer.echo(_write(table, place))
+
+
+def _check_suffix(path: Path) -> None:
+    if path.suffix not in {".parquet", ".csv"}:
+        raise PlanError(f"{path}: cannot tell the format from that name; end it in .parquet or .csv")
+
+
+def _write(table: pl.LazyFrame, path: Path) -> Path:
+    with atomic.written_atomically(path) as file:
+        if path.suffix == ".csv":
+            table.sink_csv(file)
+        else:
+            table.sink_parquet(file)
+    return path
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """What the names of files and folders say of a configuration, by the patterns that studies of `traccc-gpu` use.
 
-`out4gpu_take7.txt`, `out1gpu_4inst_take4_more_mem.txt`, `3inst_2gpu_take1.csv`, `2insts_4gpus/gpu_2instance_sync.csv`,
-`traccc-aaS_nominal_mu200_10event/...`: the nearest name that says a thing is believed.
+`out4gpu_take7.txt`, `out1gpu_4inst_take4_more_mem.txt`, `2insts_4gpus/gpu_2instance_sync.csv`,
+`..._mu200_10event/...`: the nearest name that says a thing is believed.
 """
 
 import re

@@ -1,6 +1,6 @@
 """perf_analyzer's profile export (JSON) -> levels and requests; tensors are passed over.
 
-Memory: some tens of bytes a request, and one request's text. A level's window is that which perf_analyzer reports: its
+Memory: some tens of bytes a request, and one request's text. A level's window is the one perf_analyzer reports: its
 last three, or from the first request to the last answer where there is one window (`--request-count`) or none.
 """
 

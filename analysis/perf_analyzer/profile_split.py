@@ -18,6 +18,9 @@ REQUEST_DEPTH = 5
 QUOTE, BACKSLASH = ord('"'), ord("\\")
 STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 DEPTH_STEP = np.array([STEP.get(code, 0) for code in range(256)], np.int8)
+BRACKET_BITS, BRACKET = 0xD9, 0x59
+"""`[`, `]`, `{` and `}` agree in these bits, and so do five other characters, whose step is 0: faster than a table."""
+
 PLACEHOLDER = b"0"
 
 Places = npt.NDArray[np.int64]
@@ -65,7 +68,8 @@ class Splitter:
     def _edges(self, codes: Bytes) -> list[tuple[int, bool]]:
         """Return where requests open and close in a chunk, in order."""
         quotes = self._quotes(codes)
-        places = np.flatnonzero(DEPTH_STEP[codes])
+        places = np.flatnonzero((codes & BRACKET_BITS) == BRACKET)
+        places = places[DEPTH_STEP[codes[places]] != 0]
         inside = (np.searchsorted(quotes, places) + self.in_string) % 2 == 1
         places = places[~inside]
         self.in_string = bool((len(quotes) + self.in_string) % 2)
