@@ -84,7 +84,7 @@ def composing_rows(text: str, path: Path) -> dict[str, Row]:
 
 
 def _rows(text: str, path: Path, notes: list[str]) -> Iterator[tuple[int, list[str], list[str]]]:
-    """Yield (run, header, cells) of each row that holds figures."""
+    """Yield (run, header, cells) of each row that holds figures; the last cell of a row that is too short is cut."""
     run, header, strange = 0, list[str](), 0
     try:
         for cells in csv.reader(io.StringIO(text, newline="")):
@@ -101,7 +101,8 @@ def _rows(text: str, path: Path, notes: list[str]) -> Iterator[tuple[int, list[s
 
 
 def _holds_level(header: list[str], cells: list[str]) -> bool:
-    figures = dict(zip(header, cells, strict=False))
+    whole = cells if len(cells) >= len(header) else cells[:-1]
+    figures = dict(zip(header, whole, strict=False))
     return any(figure(figures.get(name, "").strip()) is not None for name in LEVEL_NAMES)
 
 

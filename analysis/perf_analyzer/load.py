@@ -14,7 +14,6 @@ from analysis.perf_analyzer.tables import (
     Imported,
     Level,
     Parsed,
-    Row,
     Suspicion,
     level_words,
     tabulated,
@@ -135,13 +134,9 @@ def _tables(path: Path, parsed: Parsed) -> Imported:
         figures, reasons = suspicions.judged(level)
         warnings += [Suspicion(str(path), level_words(figures), reason) for reason in reasons]
         levels.append(replace(level, figures=figures))
-    warnings += _of_sweep(path, [level.figures for level in levels])
+    of_sweep = suspicions.of_sweep([level.figures for level in levels])
+    warnings += [Suspicion(str(path), words, reason) for words, reason in of_sweep]
     return tabulated(path, replace(parsed, levels=levels), field_names.configuration(path), warnings)
-
-
-def _of_sweep(path: Path, rows: list[Row]) -> Iterator[Suspicion]:
-    for row, reason in suspicions.of_sweep(rows):
-        yield Suspicion(str(path), level_words(row), reason)
 
 
 def read_all(paths: Iterable[Path]) -> tuple[list[Imported], list[str]]:

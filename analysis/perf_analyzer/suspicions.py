@@ -6,7 +6,7 @@ A rule looks at one level, or at a whole sweep, and says its reason in a sentenc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 
-from analysis.perf_analyzer.tables import Level, Row
+from analysis.perf_analyzer.tables import Level, Row, level_words, sweep_words
 
 LITTLE_TOLERANCE = 0.15
 """Requests cut by a window's edges, and a client that is slow between two, explain no more than this."""
@@ -147,8 +147,8 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def of_sweep(rows: Sequence[Row]) -> Iterator[tuple[Row, str]]:
-    """Yield what is suspicious of levels beside each other: each with the row that it concerns."""
+def of_sweep(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
+    """Yield what is suspicious of levels beside each other, after the words for where that is."""
     for group in _sets(rows):
         yield from _gaps(group)
         yield from _twice(group)
@@ -162,7 +162,7 @@ def _sets(rows: Iterable[Row]) -> Iterator[list[Row]]:
     yield from sets.values()
 
 
-def _gaps(rows: list[Row]) -> Iterator[tuple[Row, str]]:
+def _gaps(rows: list[Row]) -> Iterator[tuple[str, str]]:
     """A sweep has one step: where it is a multiple, levels are absent, and perf_analyzer does not say why."""
     levels = sorted({int(row["concurrency"]) for row in rows})
     steps = [b - a for a, b in pairwise(levels)]
@@ -171,16 +171,16 @@ def _gaps(rows: list[Row]) -> Iterator[tuple[Row, str]]:
     absent = [level for level in _between(levels, min(steps)) if level not in levels]
     if absent and steps.count(min(steps)) * 2 > len(steps):
         shown = ", ".join(map(str, absent[:8])) + (", ..." if len(absent) > 8 else "")  # noqa: PLR2004 - enough to see
-        yield {**rows[0], "load_words": ""}, f"no level {shown}: unstable, over the threshold, or never run"
+        yield sweep_words(rows[0]), f"no level {shown}: unstable, over the threshold, or never run"
 
 
 def _between(levels: list[int], step: int) -> Sequence[int]:
     return range(levels[0], levels[-1], step)[:100_000]
 
 
-def _twice(rows: list[Row]) -> Iterator[tuple[Row, str]]:
+def _twice(rows: list[Row]) -> Iterator[tuple[str, str]]:
     seen: dict[int, int] = {}
     for row in rows:
         seen[row["concurrency"]] = seen.get(row["concurrency"], 0) + 1
         if seen[row["concurrency"]] == 2:  # noqa: PLR2004 - say it once
-            yield row, "stands more than once, and nothing tells the two apart"
+            yield level_words(row), "stands more than once, and nothing tells the two apart"

@@ -158,9 +158,13 @@ def level_columns(*, concurrency: int | None = None, rate_per_s: float | None = 
 
 def level_words(row: Row) -> str:
     """Return where in a file a level stands: `run 2, concurrency 4`, `model=gemma3 batch_size=4, concurrency 1`."""
-    place = [f"run {row['run']}"] if (row.get("run") or 1) > 1 else []
-    labels = row.get("label_words") or ""
-    return ", ".join([*place, *([labels] if labels else []), row.get("load_words") or "an unnamed level"])
+    return ", ".join(filter(None, [sweep_words(row), row.get("load_words") or "an unnamed level"]))
+
+
+def sweep_words(row: Row) -> str:
+    """Return to which sweep of a file a level belongs; empty where the file holds one."""
+    run = f"run {row['run']}" if (row.get("run") or 1) > 1 else ""
+    return ", ".join(filter(None, [run, row.get("label_words")]))
 
 
 def _known(figures: Row) -> Row:
