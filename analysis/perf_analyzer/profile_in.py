@@ -166,7 +166,7 @@ def _asked(asked: Asked) -> Row:
 
 
 def _column(column: "array[int]", edge: tuple[int, int]) -> Integers:
-    return np.frombuffer(column, dtype=column.typecode)[edge[0] : edge[1]].astype(np.int64)
+    return np.frombuffer(column, dtype=column.typecode)[edge[0] : edge[1]].astype(np.int64, copy=False)
 
 
 def _window(boundaries: Sequence[int], sent: Integers, done: Integers, notes: list[str]) -> Window | None:

@@ -31,13 +31,13 @@ class PerfAnalyzer:
     binary: Path
     libraries: Path
 
-    def run(self, *arguments: str, timeout_s: float) -> subprocess.CompletedProcess[str]:
-        """Run it to its end; its exit code is the caller's to judge."""
+    def run(self, *arguments: str, timeout_s: float, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """Run it to its end, in a folder of its own if one is given; its exit code is the caller's to judge."""
         paths = [str(self.libraries), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
         environment = {**os.environ, "LD_LIBRARY_PATH": ":".join(paths)}
         command = [str(self.binary), *arguments]
         return subprocess.run(
-            command, env=environment, timeout=timeout_s, capture_output=True, text=True, check=False
+            command, env=environment, timeout=timeout_s, capture_output=True, text=True, check=False, cwd=folder
         )
 
 
