@@ -1,6 +1,7 @@
 """Profile exports are read request by request: figures as the requests give them, and memory that stays flat."""
 
 import json
+import re
 import subprocess
 import sys
 from itertools import pairwise
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from perf_analyzer_files import export_text, read_or_refused, reasons, request
 
-from analysis.perf_analyzer import load, profile_split
+from analysis.perf_analyzer import load, profile_in, profile_split
 from analysis.perf_analyzer.tables import REQUESTS_SCHEMA, Imported
 from loadgen.errors import PlanError
 from loadgen.estimate import nearest_rank
@@ -150,9 +151,16 @@ SAMPLE = export_text(
 
 
 def test_cut_at_every_byte(tmp_path: Path) -> None:
-    """An export cut anywhere is refused in one line, never read as if it were whole."""
+    """An export cut anywhere gives its whole requests, with a warning; without one it is refused in one line."""
+    whole = imported(tmp_path, SAMPLE).requests.collect()
     for length in range(len(SAMPLE)):
-        assert read_or_refused(tmp_path, SAMPLE[:length]) is None
+        of = read_or_refused(tmp_path, SAMPLE[:length])
+        ended = len(re.findall(rb'"response_timestamps":\[\d+\]\}', SAMPLE[:length]))
+        assert (of is None) == (ended == 0)
+        if of is not None:
+            assert of.requests.collect().equals(whole[:ended])
+            assert of.points["completed"].sum() <= ended
+            assert ("", profile_in.CUT) in reasons(of)
     assert read_or_refused(tmp_path, SAMPLE) is not None
     assert read_or_refused(tmp_path, b"\xef\xbb\xbf" + SAMPLE + b"\n") is not None
 

@@ -28,6 +28,7 @@ from loadgen.points import percent_name
 REPORTED_WINDOWS = 3
 I64_MAX = 2**63 - 1
 RESPONSES_MAX = 2**16 - 1
+CUT = "is cut off: its last level ends with the last whole request, and what would follow is missing"
 INTERVALS = np.dtype([("sent_ns", "<i8"), ("done_ns", "<i8")])
 
 Integers = npt.NDArray[np.int64]
@@ -104,7 +105,7 @@ def parse(file: IO[bytes], path: Path) -> Parsed:
         except (ValueError, RecursionError) as error:
             where = f"request {len(requests.sent_ns) + 1}"
             raise PlanError(f"{path}: {where} is none of a profile export: {error}") from error
-    export = _export(bytes(splitter.rest), path, splitter)
+    export = _export(path, splitter)
     counts = [len(experiment.requests) for experiment in export.experiments]
     if sum(counts) != len(requests.sent_ns):
         raise PlanError(f"{path}: holds requests outside the list `requests` of a level; is it perf_analyzer's?")
@@ -112,11 +113,13 @@ def parse(file: IO[bytes], path: Path) -> Parsed:
         raise PlanError(f"{path}: is a profile export without a level")
     edges = list(pairwise([0, *itertools.accumulate(counts)]))
     levels = [_level(each, requests, edge) for each, edge in zip(export.experiments, edges, strict=True)]
-    return Parsed("profile_export", levels, list(_file_notes(export)), _table(requests, edges))
+    notes = list(_file_notes(export)) + ([] if splitter.whole else [CUT])
+    return Parsed("profile_export", levels, notes, _table(requests, edges))
 
 
-def _export(rest: bytes, path: Path, splitter: Splitter) -> Export:
-    if not splitter.whole:
+def _export(path: Path, splitter: Splitter) -> Export:
+    rest = bytes(splitter.rest) if splitter.whole else splitter.closed()
+    if not rest:
         raise PlanError(
             f"{path}: is cut off or no JSON: its brackets do not close in {splitter.read_bytes} bytes; copy it again"
         )

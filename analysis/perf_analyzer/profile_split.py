@@ -22,6 +22,8 @@ BRACKET_BITS, BRACKET = 0xD9, 0x59
 """`[`, `]`, `{` and `}` agree in these bits, and so do five others, whose step is 0: faster than a table alone."""
 
 PLACEHOLDER = b"0"
+CLOSING = b"]}]}"
+"""Ends a list of requests, its level, the list of levels, and the file."""
 
 Places = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
@@ -29,7 +31,10 @@ Bytes = npt.NDArray[np.uint8]
 
 @dataclass(slots=True)
 class Splitter:
-    """What is known between chunks; `rest` is the text with each request replaced by `PLACEHOLDER`."""
+    """What is known between chunks; `rest` is the text with each request replaced by `PLACEHOLDER`.
+
+    `ended` is where in `rest` the last whole request has ended.
+    """
 
     depth: int = 0
     in_string: bool = False
@@ -37,6 +42,7 @@ class Splitter:
     read_bytes: int = 0
     broken: bool = False
     part: bytearray | None = None
+    ended: int = 0
     rest: bytearray = field(default_factory=bytearray)
 
     def parts(self, file: IO[bytes]) -> Iterator[bytes]:
@@ -50,6 +56,10 @@ class Splitter:
         """Say whether every bracket and string that was opened has been closed, and nothing more."""
         return self.depth == 0 and not self.in_string and not self.broken
 
+    def closed(self) -> bytes:
+        """Return `rest` closed behind its last whole request, for a file that was cut off; empty if it has none."""
+        return bytes(self.rest[: self.ended]) + CLOSING if self.ended and not self.broken else b""
+
     def _chunk(self, chunk: bytes) -> Iterator[bytes]:
         begin = 0
         for place, opens in self._edges(np.frombuffer(chunk, np.uint8)):
@@ -60,6 +70,7 @@ class Splitter:
                 yield bytes(self.part + chunk[begin : place + 1])
                 self.part, begin = None, place + 1
                 self.rest += PLACEHOLDER
+                self.ended = len(self.rest)
         if self.part is None:
             self.rest += chunk[begin:]
         else:
