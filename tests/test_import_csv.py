@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from perf_analyzer_files import SHAPES, STAGES, Said, Shape, csv_text, read_or_refused, reasons, saids
+from sealed_run import Story, write_run
 
-from analysis.perf_analyzer import load
+from analysis.perf_analyzer import load, write_csv
 from analysis.perf_analyzer.tables import POINTS_SCHEMA, Imported
+from analysis.runs import open_run
 from loadgen.errors import PlanError
 
 HEADER = (
@@ -157,6 +159,32 @@ def test_columns_of_others_become_labels(tmp_path: Path) -> None:
     assert of.points.select("model", "batch_size", "concurrency").rows() == [("a", 4, 1), ("a", 4, 2), ("b", 1, 1)]
     assert of.points["labels"][0] == '{"batch_size": "4", "concurrency": "1:2:1", "model": "a"}'
     assert not [reason for _, reason in reasons(of) if "more than once" in reason]
+
+
+def test_a_table_that_pandas_wrote_back(tmp_path: Path) -> None:
+    """Quoted cells, a column of row numbers, and whole numbers written with a point are the same figures."""
+    cells = [("" if not place else f'"{cell}"') for place, cell in enumerate(["", *HEADER.split(",")])]
+    text = "\n".join([",".join(cells), f"0,{row(2, 20.0)}".replace("0,2,", "0,2.0,", 1), ""])
+    of = imported(tmp_path, text)
+    assert of.points.select("concurrency", "throughput_per_s", "labels").rows() == [(2, 20.0, None)]
+    assert not reasons(of)
+
+
+def test_our_own_export_is_read_back(tmp_path: Path) -> None:
+    """The CSV that we write of a run comes back with the run's figures, times rounded down to microseconds."""
+    run = open_run(write_run(tmp_path / "run", Story(concurrency=(1, 2, 3))))
+    points = load.read(write_csv(run, tmp_path / "points.csv")).points
+    native = run.points().sort("concurrency")
+    assert points["concurrency"].to_list() == native["concurrency"].to_list()
+    for column in ("service_mean_ns", "service_p50_ns", "service_p99_ns", "server_compute_infer_ns"):
+        apart = (native[column] - points[column]).to_list()
+        assert all(0 <= each < 1000 for each in apart), column
+
+
+def test_nothing_to_lay_together() -> None:
+    """Without a file there is nothing to lay together: said in one line."""
+    with pytest.raises(PlanError, match="no file"):
+        load.together([])
 
 
 def test_gpu_figures_stay_with_their_level(tmp_path: Path) -> None:

@@ -129,10 +129,11 @@ def _duration_column(name: str) -> str | None:
 def _asked(row: dict[str, str], notes: list[str]) -> Row:
     """Return the columns of the load; a rate of 0 is what perf_analyzer writes of intervals longer than a second."""
     if (text := row.get("Concurrency")) is not None:
-        slots = count(text)
-        if slots is None or slots > U32_MAX:
+        slots = figure(text)
+        if slots is None or not slots.is_integer() or not 0 <= slots <= U32_MAX:
             notes.append(f"Concurrency reads {text[:20]!r}, which is no such figure: taken as missing")
-        return level_columns(concurrency=slots) if slots is not None and slots <= U32_MAX else {}
+            return {}
+        return level_columns(concurrency=int(slots))
     rate = number("Request Rate", row["Request Rate"], notes)
     if rate == 0:
         notes.append("Request Rate is 0: of custom intervals perf_analyzer writes the whole number below the rate")

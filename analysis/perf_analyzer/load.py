@@ -10,7 +10,6 @@ import polars as pl
 
 from analysis.perf_analyzer import csv_in, field_names, profile_in, stdout_in, stdout_lines, suspicions
 from analysis.perf_analyzer.tables import (
-    REQUESTS_SCHEMA,
     Imported,
     Level,
     Parsed,
@@ -51,7 +50,12 @@ def together(several: Sequence[Imported]) -> Imported:
     """Lay several files together: points numbered through, takes of one configuration numbered as `repeat` from 1.
 
     Takes are files whose names differ in `take<k>` alone; a file that is no take keeps its null.
+
+    Raises:
+        PlanError: there is no file.
     """
+    if not several:
+        raise PlanError("no file of perf_analyzer's to lay together")
     frames: dict[str, list[pl.DataFrame]] = {name: [] for name in ("points", "gpus", "composing", "windows")}
     requests, before = [], 0
     for one in several:
@@ -67,7 +71,7 @@ def together(several: Sequence[Imported]) -> Imported:
         gpus=tables["gpus"],
         composing=tables["composing"],
         windows=tables["windows"],
-        requests=pl.concat(requests) if requests else pl.LazyFrame(schema=REQUESTS_SCHEMA),
+        requests=pl.concat(requests),
         warnings=tuple(warning for one in several for warning in one.warnings),
     )
 
@@ -94,7 +98,7 @@ def _parse(file: IO[bytes], path: Path) -> Parsed:
     text = _text(file, path)
     if any(sign.search(line) for line in text.splitlines() for sign in STDOUT_SIGNS):
         return stdout_in.parse(text, path)
-    if any(csv_in.is_header(line.split(",")) for line in text.splitlines()):
+    if any(csv_in.is_header(line.replace('"', "").split(",")) for line in text.splitlines()):
         return csv_in.parse(text, path)
     raise PlanError(f"{path}: {PIECES if EXPERIMENTS in text else NOTHING}")
 
