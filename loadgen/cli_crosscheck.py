@@ -15,7 +15,7 @@ from loadgen.errors import PlanError
 from loadgen.plan import Arrivals, Cells, Generated, InputData, PerfJson, Plan, Synthetic, TransportName
 
 crosschecks = typer.Typer()
-DIFFERENT = 6
+DIFFERENT, NOTHING = 6, 3
 Quantities = Annotated[
     list[str] | None,
     typer.Option("--margin", metavar="QUANTITY=PERCENT", help="A difference that does not matter: p50=3."),
@@ -70,7 +70,8 @@ def crosscheck(  # noqa: PLR0913, PLR0917 - each is one option
 ) -> None:
     """Compare with the real perf_analyzer: both on the same server, in turns, or from files.
 
-    Per level and quantity: the ratio with its interval, and equivalent, different, or cannot tell.
+    Per level and quantity: the ratio with its interval, and equivalent, different, or cannot tell. Exits with 3 if no
+    level has a take of both.
 
     For example:
 
@@ -111,6 +112,8 @@ def crosscheck(  # noqa: PLR0913, PLR0917 - each is one option
         typer.echo(json_text.dumps({"agreements": found.to_dicts(), "doubts": judging.doubts(takes)}))
     else:
         judging.show(found, judging.doubts(takes), level_name)
+    if found.is_empty():
+        raise typer.Exit(NOTHING)
     raise typer.Exit(DIFFERENT if strict and "different" in found["verdict"] else 0)
 
 

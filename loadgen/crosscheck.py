@@ -9,24 +9,33 @@ import os
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 import polars as pl
 
 from analysis.crosscheck import OURS, TAKES, THEIRS
-from loadgen import api, clock
+from analysis.perf_analyzer import load
+from analysis.runs import open_run
+from inputs.source import open_source
+from loadgen import api, atomic, clock
 from loadgen.errors import LoadgenError, PlanError, TargetError
 from loadgen.plan import ByTime, ClosedLoop, Load, OpenLoop, Plan
 from loadgen.pointlog import load_words
 from loadgen.progress import Quiet
+from loadgen.run import Job
+from loadgen.run import run as run_job
 
 WINDOWS, STRETCH = 3, 1.2
 """perf_analyzer reports after three windows at the earliest, each 1.2 times as long as asked."""
 
-STAGES = {"queue": "queue", "input": "compute_input", "infer": "compute_infer", "output": "compute_output"}
+ANY_SCATTER = "999"
+"""perf_analyzer's `-s`, so that it reports its first three windows, however they scatter: takes that it would throw
+away for their scatter are part of what is compared."""
+
+STAGES = ("queue", "compute_input", "compute_infer", "compute_output")
 END_GRACE_S = 10.0
 
 Take = dict[str, Any]
@@ -61,22 +70,33 @@ class Asked:
     interval_ms: int = 5000
     seed: int = 0
     timeout_s: float = 600.0
+    interrupt: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 async def measured(asked: Asked, say: Callable[[str], None]) -> pl.DataFrame:
     """Measure every block of every level; a row a take, columns as `analysis.crosscheck.TAKES`.
 
-    What fails is a take with its failure in words. `takes.jsonl` in the folder has each as soon as it ended.
+    What fails is a take with its failure in words. `takes.jsonl` in the folder has each as soon as it ended. Ctrl-C
+    or SIGTERM ends it early, without the take that was being measured.
     """
     found: list[Take] = []
-    with (asked.folder / "takes.jsonl").open("ab") as kept:
-        for number, place, level, side in turns(asked):
-            take = {"block": number, "place": place, "level": level, "side": side, "failure": ""}
-            found.append(take | await (_ours(asked, level) if side == OURS else _theirs(asked, take)))
-            kept.write(msgspec.json.encode(found[-1]) + b"\n")
-            kept.flush()
-            say(_line(asked, found[-1]))
+    atomic.make_folder(asked.folder / THEIRS)
+    async with api.interruptible(asked.interrupt, Quiet()):
+        with (asked.folder / "takes.jsonl").open("ab") as kept:
+            await _each(asked, kept, found, say)
     return table(found)
+
+
+async def _each(asked: Asked, kept: IO[bytes], found: list[Take], say: Callable[[str], None]) -> None:
+    for number, place, level, side in turns(asked):
+        take = {"block": number, "place": place, "level": level, "side": side, "failure": ""}
+        measured_take = take | await (_ours(asked, level) if side == OURS else _theirs(asked, take))
+        if asked.interrupt.is_set():
+            return
+        found.append(measured_take)
+        kept.write(msgspec.json.encode(measured_take) + b"\n")
+        kept.flush()
+        say(_line(asked, measured_take))
 
 
 def turns(asked: Asked) -> Iterator[tuple[int, int, float, str]]:
@@ -121,7 +141,8 @@ async def _ours(asked: Asked, level: float) -> Take:
     stopping = ByTime(round(WINDOWS * STRETCH * asked.interval_ms), min(2000, asked.interval_ms))
     plan = msgspec.structs.replace(asked.plan, loads=(load,), stopping=stopping)
     try:
-        run = await api.carry_out(plan, asked.folder / OURS, Quiet())
+        job = Job(plan, open_source(plan.inputs), Quiet(), asked.interrupt)
+        run = open_run((await run_job(job, asked.folder / OURS)).path)
     except LoadgenError as error:
         return {"failure": str(error)}
     row = run.points().row(0, named=True) if run.points().height else None
@@ -133,16 +154,20 @@ async def _ours(asked: Asked, level: float) -> Take:
 
 
 def figures_of_point(row: Mapping[str, Any]) -> Take:
-    """Return the figures of a take from a row of a points table; times are service times."""
-    times = {f"{name}_ns": row.get(f"service_{name}_ns") for name in ("mean", "p50", "p90", "p95", "p99")}
-    stages = {f"{stage}_ns": row.get(f"server_{stage}_ns") for stage in STAGES.values()}
+    """Return the figures of a take from a row of a points table; times are service times.
+
+    What was rounded down to a step stands for the middle of it.
+    """
+    half_step_ns = ((row.get("resolution_ns") or 1) - 1) / 2
+    known = {f"{name}_ns": row.get(f"service_{name}_ns") for name in ("mean", "p50", "p90", "p95", "p99")}
+    known |= {f"{stage}_ns": row.get(f"server_{stage}_ns") for stage in STAGES}
+    times = {name: value + half_step_ns if value is not None else None for name, value in known.items()}
     mean_ns = times["mean_ns"]
     in_flight = row["throughput_per_s"] * mean_ns / clock.NS_PER_S if mean_ns else None
     closed = row.get("concurrency") is not None
     return {
         "throughput_per_s": row["throughput_per_s"],
         **times,
-        **stages,
         "completed": float(row["completed"]) if row.get("completed") is not None else None,
         "in_flight": in_flight if closed else None,
     }
@@ -154,6 +179,8 @@ async def _theirs(asked: Asked, take: Take) -> Take:
     ended = await _run(asked, [*_command(asked, take["level"]), "-f", str(csv)], out)
     if ended:
         return {"failure": ended, "where": out.name}
+    if asked.interrupt.is_set():
+        return {"failure": "interrupted"}
     return read_theirs(csv) | {"where": csv.name}
 
 
@@ -163,13 +190,10 @@ def from_files(ours: Iterable[Path], theirs: Iterable[Path]) -> pl.DataFrame:
     Raises:
         PlanError: a run or a file cannot be read.
     """
-    from analysis import perf_analyzer  # noqa: PLC0415
-    from analysis.runs import open_run  # noqa: PLC0415
-
     found = []
     for side, tables in (
         (OURS, ((path.name, open_run(path).points()) for path in ours)),
-        (THEIRS, ((path.name, perf_analyzer.read(path).points) for path in theirs)),
+        (THEIRS, ((path.name, load.read(path).points) for path in theirs)),
     ):
         counted: Counter[float] = Counter()
         for name, points in tables:
@@ -184,10 +208,8 @@ def from_files(ours: Iterable[Path], theirs: Iterable[Path]) -> pl.DataFrame:
 
 def read_theirs(csv: Path) -> Take:
     """Return the figures of the one level in a CSV of theirs, or why there are none."""
-    from analysis import perf_analyzer  # noqa: PLC0415
-
     try:
-        points = perf_analyzer.read(csv).points
+        points = load.read(csv).points
     except PlanError as error:
         return {"failure": str(error)}
     if points.height != 1:
@@ -203,7 +225,7 @@ def _command(asked: Asked, level: float) -> list[str]:
     version = ["-x", endpoint.version] if endpoint.version else []
     return [
         *(str(asked.program.path), "-m", endpoint.model, *version, "-u", endpoint.grpc, "-i", "grpc"),
-        *(*load, "-p", str(asked.interval_ms), "--verbose-csv", "-v"),
+        *(*load, "-p", str(asked.interval_ms), "-s", ANY_SCATTER, "--verbose-csv", "-v"),
         *(*asked.input_arguments, *asked.program.arguments),
     ]
 
@@ -218,11 +240,12 @@ async def _run(asked: Asked, command: list[str], out: Path) -> str:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=words,
                 stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,
             )
         except OSError as error:
             raise PlanError(f"--perf-analyzer {asked.program.path}: cannot start it: {error.strerror}") from error
         try:
-            code = await asyncio.wait_for(process.wait(), asked.timeout_s)
+            code = await _code(process, asked)
         except TimeoutError:
             return f"did not end within {asked.timeout_s:g} s"
         finally:
@@ -230,6 +253,19 @@ async def _run(asked: Asked, command: list[str], out: Path) -> str:
                 process.kill()
                 await process.wait()
     return "" if code == 0 else refused(code, _text(out))
+
+
+async def _code(process: asyncio.subprocess.Process, asked: Asked) -> int:
+    """Wait for the program's exit code; 0 at once when the whole is interrupted, for nobody will look at the take."""
+    ended, told = asyncio.ensure_future(process.wait()), asyncio.ensure_future(asked.interrupt.wait())
+    try:
+        done, _ = await asyncio.wait((ended, told), timeout=asked.timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        if not done:
+            raise TimeoutError
+        return ended.result() if ended in done else 0
+    finally:
+        ended.cancel()
+        told.cancel()
 
 
 def _text(path: Path) -> str:
