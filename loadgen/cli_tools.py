@@ -111,6 +111,61 @@ def doctor(  # noqa: PLR0913, PLR0917 - each is one option
 
 
 @tools.command()
+def watch(  # noqa: PLR0913, PLR0917 - each is one option
+    url: Annotated[
+        list[str] | None,
+        typer.Option("-u", "--url", help="HOST:PORT of a gRPC service, or unix:PATH; repeatable; localhost:8001."),
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option("-m", "--model", help="Only this model; repeatable; all if not given.")
+    ] = None,
+    header: opt.Headers = None,
+    tls: opt.UseTls = False,
+    tls_ca: opt.TlsCa = "",
+    tls_cert: opt.TlsCert = "",
+    tls_key: opt.TlsKey = "",
+    tls_server_name: opt.TlsServerName = "",
+    metrics_url: Annotated[
+        list[str] | None,
+        typer.Option("--metrics-url", help="A page for each -u in turn, or several, one a replica, for the only -u."),
+    ] = None,
+    metrics_header: opt.MetricsHeaders = None,
+    collect_metrics: opt.CollectMetrics = True,
+    interval: Annotated[
+        str, typer.Option("--interval", metavar="TIME", help="Time between looks: 1s, 500ms; 200ms at least.")
+    ] = "1s",
+    for_: Annotated[
+        float | None, typer.Option("--for", min=0.0, metavar="SECONDS", help="End after so long; else by Ctrl-C.")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="Look for one interval, print the page, and end.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON object an interval.")] = False,
+) -> None:
+    """Show live what servers do, without sending load: rates, stages, queue, instances, GPUs.
+
+    A page in a terminal, elsewhere a plain line an interval and model. A server that goes away stays on the page,
+    with its reason and since when.
+
+    For example:
+
+    - `watch -u localhost:8001`
+    - `watch -u node1:8001 -u node2:8001 -m traccc-gpu --interval 2s`
+    - `watch -u triton.example.org:443 --tls --metrics-url http://pod1:8002/metrics --metrics-url http://pod2:8002/metrics`
+    - `watch --json --for 60 > watch.jsonl`
+    """
+    from loadgen.watch import faces, targets  # noqa: PLC0415
+
+    asked = targets.Asked(
+        tuple(url or ["localhost:8001"]),
+        tuple(metrics_url or ()) if collect_metrics else None,
+        tls_of(tls, tls_ca, tls_cert, tls_key, tls_server_name),
+        dict(map(header_option, header or [])),
+        dict(map(header_option, metrics_header or [])),
+    )
+    pace = targets.pace(targets.interval_ns(interval), for_, once=once)
+    faces.run(targets.endpoints_of(asked), model or [], pace, json=json)
+
+
+@tools.command()
 def serve(instances: opt.Instances = 2, signature: opt.SignatureName = "odd", stub: opt.Stub = False) -> None:
     """Serve the stand-in model on free ports until Ctrl-C."""
 

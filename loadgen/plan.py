@@ -330,7 +330,7 @@ def checked(plan: Plan) -> Plan:
         raise PlanError("the plan has loads and a search: a search finds its loads itself, leave them out")
     for load in plan.loads:
         _check_load(load, plan.workers)
-    _check_endpoint(plan.endpoint)
+    check_endpoint(plan.endpoint)
     _check_objectives(plan)
     _check_companions(plan)
     if plan.weights and (plan.order != "random" or not sum(plan.weights) > 0):
@@ -338,7 +338,12 @@ def checked(plan: Plan) -> Plan:
     return from_json(msgspec.json.encode(plan), "the plan")
 
 
-def _check_endpoint(endpoint: Endpoint) -> None:
+def check_endpoint(endpoint: Endpoint) -> None:
+    """Refuse an endpoint that cannot be reached as it is written.
+
+    Raises:
+        PlanError: its address, a header, or the address of a metrics page is wrong.
+    """
     if not endpoint.grpc.startswith(endpoints.UNIX):
         endpoints.host_and_port(endpoint.grpc)
     endpoints.metadata(endpoint)

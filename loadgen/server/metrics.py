@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from loadgen import clock
 from loadgen import endpoint as endpoints
 from loadgen.endpoint import Endpoint
+from loadgen.errors import TargetError
 from loadgen.rundir import Sample, canonical_labels
 
 SOURCE = "metrics"
@@ -93,13 +94,10 @@ class Poller:
             await self._poll(session)
 
     async def _poll(self, session: aiohttp.ClientSession) -> None:
-        at_ns = clock.now_ns()
         try:
-            async with session.get(self._page.url, ssl=self._page.tls or True) as response:
-                response.raise_for_status()
-                samples = parse_page(await _text(response), at_ns, self._page.instance)
-        except (TimeoutError, aiohttp.ClientError, ValueError) as error:
-            self._warn(f"metrics page {self._page.url}: {_in_words(error)}; its figures are missing from this run")
+            samples = await read(session, self._page)
+        except TargetError as error:
+            self._warn(f"metrics page {self._page.url}: {error}; its figures are missing from this run")
         else:
             self._on_samples(samples)
 
@@ -107,6 +105,21 @@ class Poller:
         if text not in self._told:
             self._told.add(text)
             self._on_warning(text)
+
+
+async def read(session: aiohttp.ClientSession, page: Page) -> list[Sample]:
+    """Read a page once.
+
+    Raises:
+        TargetError: it cannot be read, or is no metrics page; in words that go behind its name.
+    """
+    at_ns = clock.now_ns()
+    try:
+        async with session.get(page.url, ssl=page.tls or True) as response:
+            response.raise_for_status()
+            return parse_page(await _text(response), at_ns, page.instance)
+    except (TimeoutError, aiohttp.ClientError, ValueError) as error:
+        raise TargetError(_in_words(error)) from error
 
 
 async def read_once(page: Page) -> tuple[list[Sample], list[str]]:

@@ -20,7 +20,7 @@ from tritonclient.grpc import service_pb2
 from loadgen import clock
 from loadgen.kserve import DTYPES, TensorMetadata
 from loadgen.server.repository import SIGNATURES
-from loadgen.server.simulated import Refused, RunningStub, StubConfig
+from loadgen.server.simulated import Counters, Refused, RunningStub, StubConfig
 
 HOST = "127.0.0.1"
 NAME, VERSION, MODEL_VERSION = "loadgen-stub", "1", "1"
@@ -83,18 +83,13 @@ class Service:
         return reply
 
     async def model_statistics(self, request: service_pb2.ModelStatisticsRequest) -> object:
-        """Give the counters as Triton does."""
-        self._known(request.name)
-        counters = self.stub.models[request.name]
+        """Give the counters as Triton does: of every model if none is named."""
+        if request.name:
+            self._known(request.name)
         reply = service_pb2.ModelStatisticsResponse()
-        entry = reply.model_stats.add(name=request.name, version=MODEL_VERSION)
-        entry.inference_count = entry.execution_count = counters.success
-        stats = entry.inference_stats
-        stats.success.count, stats.success.ns = counters.success, counters.success_ns
-        stats.fail.count, stats.fail.ns = counters.fail, counters.fail_ns
-        stats.queue.count, stats.queue.ns = counters.success, counters.queue_ns
-        stats.compute_infer.count, stats.compute_infer.ns = counters.success, counters.compute_infer_ns
-        stats.compute_input.count = stats.compute_output.count = counters.success
+        for model, counters in self.stub.models.items():
+            if request.name in {"", model}:
+                _fill(reply.model_stats.add(name=model, version=MODEL_VERSION), counters)
         return reply
 
     async def repository_index(self, _request: Message) -> object:
@@ -115,6 +110,16 @@ class Service:
     def _known(self, model: str) -> None:
         if model not in self.stub.models:
             raise Refused(grpc.StatusCode.NOT_FOUND, f"Request for unknown model: '{model}' is not found")
+
+
+def _fill(entry: service_pb2.ModelStatistics, counters: Counters) -> None:
+    entry.inference_count = entry.execution_count = counters.success
+    stats = entry.inference_stats
+    stats.success.count, stats.success.ns = counters.success, counters.success_ns
+    stats.fail.count, stats.fail.ns = counters.fail, counters.fail_ns
+    stats.queue.count, stats.queue.ns = counters.success, counters.queue_ns
+    stats.compute_infer.count, stats.compute_infer.ns = counters.success, counters.compute_infer_ns
+    stats.compute_input.count = stats.compute_output.count = counters.success
 
 
 def _check_input(tensor: TensorMetadata, given: dict[str, tuple[str, tuple[int, ...]]]) -> None:

@@ -30,10 +30,11 @@ Reply = TypeVar("Reply", bound=Message)
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why the server cannot be used now; `final` when waiting cannot change it."""
+    """Why the server cannot be used now; `final` when waiting cannot change it, `answers` when it says so itself."""
 
     text: str
     final: bool
+    answers: bool = False
 
 
 class Triton:
@@ -54,6 +55,10 @@ class Triton:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the channel."""
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the channel, and with it every call under way."""
         await self._renewal.stop()
         await self._channel.close()
 
@@ -81,7 +86,11 @@ class Triton:
 
     async def model_config(self) -> dict[str, object]:
         """Return the model's configuration as the server completed it, as JSON-ready data."""
-        request = service_pb2.ModelConfigRequest(name=self.endpoint.model, version=self.endpoint.version)
+        return await self.config_of(self.endpoint.model, self.endpoint.version)
+
+    async def config_of(self, model: str, version: str) -> dict[str, object]:
+        """Return likewise the configuration of any model of the server."""
+        request = service_pb2.ModelConfigRequest(name=model, version=version)
         reply = await self._call("ModelConfig", request, service_pb2.ModelConfigResponse)
         return as_json(reply.config)
 
@@ -99,6 +108,15 @@ class Triton:
         entries = [entry for entry in reply.model_stats if entry.version == version]
         return statistics(entries[0], asked_ns, read_ns) if entries else None
 
+    async def all_statistics(self) -> dict[tuple[str, str], Statistics]:
+        """Return the cumulative counters of every model that the server has loaded, by name and version."""
+        asked_ns = clock.now_ns()
+        reply = await self._call(
+            "ModelStatistics", service_pb2.ModelStatisticsRequest(), service_pb2.ModelStatisticsResponse
+        )
+        read_ns = clock.now_ns()
+        return {(entry.name, entry.version): statistics(entry, asked_ns, read_ns) for entry in reply.model_stats}
+
     async def models(self) -> list[tuple[str, str, str]]:
         """Return the models of the server's repository: name, version and state of each."""
         reply = await self._call(
@@ -112,7 +130,7 @@ class Triton:
         try:
             server = await self._rpc("ServerReady", service_pb2.ServerReadyRequest(), service_pb2.ServerReadyResponse)
             if not server.ready:
-                return Refusal(f"{where}: the server is up but not ready; see its log", final=False)
+                return Refusal(f"{where}: the server is up but not ready; see its log", final=False, answers=True)
             if not model:
                 return None
             request = service_pb2.ModelReadyRequest(name=model, version=self.endpoint.version)

@@ -1,0 +1,1 @@
+"""A live page of servers, without load: readings (`look`), what they come to (`history`, `view`), and its faces."""
