@@ -82,7 +82,7 @@ def run(targets: Sequence[Endpoint], models: Sequence[str], pace: Pace, *, json:
         stopped = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-        with face(json=json, once=pace.last_only) as show:
+        with face(json=json, once=pace.once) as show:
             await watch(targets, models, pace, show, stopped)
 
     try:

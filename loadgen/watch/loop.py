@@ -23,11 +23,11 @@ GRACE = 0.8
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How often to look: `rounds` times (None: until stopped), of which only the last is shown if `last_only`."""
+    """How often to look, and for how long (None: until stopped); `once`: for one interval, its end is shown."""
 
     interval_ns: int = clock.NS_PER_S
-    rounds: int | None = None
-    last_only: bool = False
+    for_ns: int | None = None
+    once: bool = False
 
 
 class Board:
@@ -134,12 +134,12 @@ async def watch(
     """
     board = Board(targets, models, pace.interval_ns)
     try:
-        due_ns, done = clock.now_ns(), 0
+        begun_ns = due_ns = clock.now_ns()
+        for_ns = pace.interval_ns if pace.once else pace.for_ns
         while not stopped.is_set():
             found = await board.round()
-            done += 1
-            over = pace.rounds is not None and done >= pace.rounds
-            if over or not pace.last_only:
+            over = for_ns is not None and clock.now_ns() - begun_ns >= for_ns
+            if over or not pace.once:
                 show(found)
             if over:
                 return

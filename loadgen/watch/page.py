@@ -17,19 +17,23 @@ WIDE = 120
 """From so many columns on, three lines of values stand beside each other."""
 
 FIRST, LEAST, MOST = 12, 7, 12
+LEAST_SHOWN = 0.0005
+MARGIN, SCALE = 3, 12
+"""Cells around a line of values: blanks, or also `0..` with its highest."""
+
 NS_PER_MS = 1e6
 GB = 1e9
 SHOWN_NOTES = 5
 BIN_INTERVALS = 1.5
 """A column is so many intervals long at least, so that each has its reading."""
 
-COLUMNS = ("req/s", "fail/s", "queue", "input", "infer", "output", "batch", "waiting", "busy")
+COLUMNS = ("req/s", "fail/s", "queue", "input", "infer", "output", "batch", "wait", "busy")
 LINES = (
     ("requests_per_s", "req/s", 1.0),
     ("queue_ns", "queue ms", NS_PER_MS),
     ("compute_infer_ns", "infer ms", NS_PER_MS),
 )
-UNITS = "times in ms a request; waiting and busy: requests, instances"
+UNITS = "  times: ms"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +118,8 @@ def _heading(paper: _Paper) -> Text:
         f"loadgen watch  {clock_time(shown.moment.utc_ns)} UTC",
         f"every {shown.interval_ns / NS_PER_S:g} s",
         f"lines: {SPAN_NS // (60 * NS_PER_S)} min",
-        f"no load; {shown.calls} calls, {shown.took_ms:.0f} ms a round",
+        f"{shown.calls} calls, {shown.took_ms:.0f} ms a round",
+        "no load is sent",
         "Ctrl-C ends",
     ]
     while len(parts) > 1 and len("  ".join(parts)) > paper.width:
@@ -172,9 +177,7 @@ def _cell_width(paper: _Paper) -> int:
 
 def _columns(paper: _Paper) -> Text:
     each = _cell_width(paper)
-    head = " " * FIRST + "".join(f"{name:>{each}}" for name in COLUMNS)
-    room = paper.width - len(head) - 2
-    return paper.text(head + (f"  {UNITS}" if room >= len(UNITS) else ""), "dim")
+    return paper.text(f"{UNITS:<{FIRST}}" + "".join(f"{name:>{each}}" for name in COLUMNS), "dim")
 
 
 def _model(paper: _Paper, view: EndpointView, model: ModelView) -> Iterator[Text]:
@@ -198,8 +201,9 @@ def _values_line(paper: _Paper, view: EndpointView, name: str, model: ModelView)
     name_width = max(FIRST, min(cell_len(name), paper.width // 3))
     each = (paper.width - name_width) // len(wanted)
     parts = [set_cell_size(printable(name), name_width)]
+    room = each - max(len(words) for _, words, _ in wanted) - SCALE
     for key, words, unit in wanted:
-        drawn, top = paper.line(model.lines.get(key, ()), each - len(words) - 12, view.begun_ns)
+        drawn, top = paper.line(model.lines.get(key, ()), room, view.begun_ns)
         parts.append(set_cell_size(f"  {words} {drawn} 0..{number(top / unit)}", each))
     return paper.text("".join(parts).rstrip(), "cyan")
 
@@ -236,6 +240,8 @@ def number(value: float | None) -> str:
         return GAP
     if value == 0:
         return "0"
+    if abs(value) < LEAST_SHOWN:
+        return "<.001"
     for limit, form in ((0.0995, ".3f"), (9.995, ".2f"), (99.95, ".1f"), (9999.5, ".0f")):
         if abs(value) < limit:
             return f"{value:{form}}"
@@ -243,6 +249,19 @@ def number(value: float | None) -> str:
         if abs(value) < 9999.5 * size:
             return f"{value / size:.0f}{unit}"
     return f"{value:.0e}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Gauge:
+    """A gauge of a GPU: its words, its line, and the full height of that; None: its highest value."""
+
+    name: str
+    words: str
+    key: str
+    top: float | None = None
+
+    def heading(self, *, wide: bool) -> str:
+        return f"  {self.name} {self.words}" if wide else f"  {self.name:<11} {self.words:<22}"
 
 
 def _gpu(paper: _Paper, view: EndpointView, gpu: GpuView) -> Iterator[Text]:
@@ -254,29 +273,29 @@ def _gpu(paper: _Paper, view: EndpointView, gpu: GpuView) -> Iterator[Text]:
     memory = f"{_gb(now.memory_used_bytes)} of {_gb(now.memory_total_bytes)} GB"
     power = f"{number(now.power_w)} W{limit}"
     gauges = [
-        ("utilisation", _percent(now.utilisation), "utilisation", 1.0),
-        ("power", power, "power_share", 1.0) if by_share else ("power", power, "power_w", None),
-        ("memory", memory, "memory", 1.0),
+        _Gauge("utilisation", _percent(now.utilisation), "utilisation", 1.0),
+        _Gauge("power", power, "power_share", 1.0) if by_share else _Gauge("power", power, "power_w"),
+        _Gauge("memory", memory, "memory", 1.0),
     ]
-    if paper.width >= WIDE:
-        each = (paper.width - len(name)) // len(gauges)
-        cells = [set_cell_size(_gauge(paper, view, gpu, gauge, each, ""), each) for gauge in gauges]
-        yield paper.text((name + "".join(cells)).rstrip(), "green")
+    wide = paper.width >= WIDE
+    head_width = max(FIRST, min(cell_len(name), paper.width // 3))
+    each = (paper.width - head_width) // (len(gauges) if wide else 1)
+    widest = max(len(gauge.heading(wide=wide)) for gauge in gauges)
+    room = each - widest - (MARGIN if by_share else SCALE)
+    cells = [_gauge(paper, view, gpu, gauge, room, wide=wide) for gauge in gauges]
+    if wide:
+        row = "".join(set_cell_size(cell, each) for cell in cells)
+        yield paper.text((set_cell_size(name, head_width) + row).rstrip(), "green")
         return
-    for row, gauge in enumerate(gauges):
-        head = set_cell_size(name if row == 0 else "", max(FIRST, min(cell_len(name), paper.width // 3)))
-        yield paper.text(head + _gauge(paper, view, gpu, gauge, paper.width - cell_len(head), " "), "green")
+    for number_, cell in enumerate(cells):
+        yield paper.text(set_cell_size("" if number_ else name, head_width) + cell, "green")
 
 
-def _gauge(  # noqa: PLR0913, PLR0917 - a cell of the table of GPUs
-    paper: _Paper, view: EndpointView, gpu: GpuView, gauge: tuple[str, str, str, float | None], width: int, pad: str
+def _gauge(  # noqa: PLR0913 - a cell of the table of GPUs
+    paper: _Paper, view: EndpointView, gpu: GpuView, gauge: _Gauge, columns: int, *, wide: bool
 ) -> str:
-    word, words, key, top = gauge
-    words = f"  {word:<11} {words:<22}" if pad else f"  {word} {words}"
-    room = width - cell_len(words) - 9
-    drawn, top = paper.line(gpu.lines.get(key, ()), room, view.begun_ns, top)
-    scale = "" if key != "power_w" else f" 0..{number(top)}"
-    return f"{words} {drawn}{scale}"
+    drawn, top = paper.line(gpu.lines.get(gauge.key, ()), columns, view.begun_ns, gauge.top)
+    return f"{gauge.heading(wide=wide)} {drawn}" + ("" if gauge.top else f" 0..{number(top)}")
 
 
 def _percent(share: float | None) -> str:

@@ -74,7 +74,5 @@ def interval_ns(text: str) -> int:
 
 
 def pace(every_ns: int, seconds: float | None, *, once: bool) -> Pace:
-    """Return how often to look, and until when; rates need two looks."""
-    if once:
-        return Pace(every_ns, 2, last_only=True)
-    return Pace(every_ns, None if seconds is None else 1 + round(seconds * clock.NS_PER_S / every_ns))
+    """Return how often to look, and for how long."""
+    return Pace(every_ns, None if seconds is None else round(seconds * clock.NS_PER_S), once)

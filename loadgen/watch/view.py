@@ -303,7 +303,9 @@ def _amiss(watched: Watched, moment: Moment) -> list[Note]:
     states = {key: state for key, state in watched.facts.states.items() if state != "READY"}
     if watched.models:
         states = {key: state for key, state in states.items() if key[0] in watched.models}
-    notes += [Note(f"{' '.join(key).strip()}: {state or 'not loaded'}") for key, state in sorted(states.items())]
+    notes += [
+        Note(f"model {' '.join(key).strip()}: {state or 'not loaded'}") for key, state in sorted(states.items())
+    ]
     for page in watched.pages:
         gpus = page.history.last.gpus if page.history.last else {}
         dead = [uuid for uuid, gpu in gpus.items() if gpu == Gpu()]
