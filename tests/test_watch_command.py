@@ -118,7 +118,13 @@ def test_a_page_that_hangs_does_not_hold_up_the_rest() -> None:
     """Rounds go on while it owes an answer; then it is unreachable, for that reason."""
 
     async def main() -> list[Round]:
-        server = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", 0)
+        async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while await reader.read(1024):
+                pass
+            writer.close()
+            await writer.wait_closed()
+
+        server = await asyncio.start_server(never, "127.0.0.1", 0)
         page = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/metrics"
         rounds: list[Round] = []
         async with stub_server(StubConfig()) as stub:
