@@ -11,7 +11,7 @@ from watched import KEY, MS, S, at, counters, moment, page, shown, watched
 
 from loadgen.errors import PlanError
 from loadgen.server.metrics import parse_page
-from loadgen.watch.history import History, binned, figures, gauge, grown, last_minute, last_step, steps
+from loadgen.watch.history import History, binned, gauge, grown, last_minute, last_step
 from loadgen.watch.lines import as_json, as_lines
 from loadgen.watch.reading import Counters, Gpu, Reading, of_page
 from loadgen.watch.spark import spark
@@ -32,7 +32,7 @@ def test_rates_and_means_are_differences_over_time() -> None:
     before = Counters(100, 4, 100, 50, 5 * MS, 1 * MS, 70 * MS, 2 * MS)
     after = Counters(130, 10, 132, 58, 65 * MS, 31 * MS, 370 * MS, 17 * MS)
     readings = [Reading(S, counters={KEY: before}), Reading(3 * S, counters={KEY: after})]
-    found = figures(last_step(readings, KEY))
+    found = last_step(history(*readings), KEY)
     assert (found.seconds, found.requests_per_s, found.failures_per_s) == (2.0, 15.0, 3.0)
     assert (found.queue_ns, found.compute_input_ns) == (2 * MS, 1 * MS)
     assert (found.compute_infer_ns, found.compute_output_ns) == (10 * MS, 0.5 * MS)
@@ -43,7 +43,7 @@ def test_rates_and_means_are_differences_over_time() -> None:
 
 def test_nothing_served_is_a_rate_of_0_and_no_mean() -> None:
     """An idle model's times are missing; its rate, queue and busy instances are truly 0."""
-    found = figures(last_step([at(1, 7), at(2, 7)], KEY))
+    found = last_step(history(at(1, 7), at(2, 7)), KEY)
     assert (found.requests_per_s, found.queued, found.busy) == (0.0, 0.0, 0.0)
     assert (found.queue_ns, found.compute_infer_ns, found.batch) == (None, None, None)
 
@@ -51,20 +51,20 @@ def test_nothing_served_is_a_rate_of_0_and_no_mean() -> None:
 def test_what_a_source_does_not_tell_is_missing() -> None:
     """A page without the compute times gives rates, and no busy instances."""
     known = [at(1, 7, compute_infer_ns=None), at(2, 9, compute_infer_ns=None)]
-    found = figures(last_step(known, KEY))
+    found = last_step(history(*known), KEY)
     assert found.requests_per_s == 2.0
     assert (found.compute_infer_ns, found.busy) == (None, None)
 
 
 def test_one_reading_is_no_rate() -> None:
     """Nothing can be said before the second."""
-    assert figures(last_step([at(1, 7)], KEY)).requests_per_s is None
+    assert last_step(history(at(1, 7)), KEY).requests_per_s is None
 
 
 def test_a_restart_is_noted_and_is_no_rate() -> None:
     """Counters that go back make no step, before or after an outage; what follows them does."""
     found = history(at(1, 500), at(2, 510), at(3, 4), at(4, 14))
-    assert [step.counted.success for step in steps(found.readings, KEY)] == [10, 10]
+    assert [step.counted.success for step in found.steps[KEY]] == [10, 10]
     assert [(each.at_ns, each.key) for each in found.restarts] == [(3 * S, KEY)]
     away = history(at(1, 500), at(2), at(3, 4))
     assert len(away.restarts) == 1
@@ -73,7 +73,7 @@ def test_a_restart_is_noted_and_is_no_rate() -> None:
 def test_an_outage_is_no_time_that_is_known() -> None:
     """The minute's mean is over steps between readings that saw the model; the outage has its ends and reason."""
     found = history(at(0, 0), at(1, 10), at(2), at(3), at(4, 90), at(5, 100))
-    minute = figures(last_minute(found.readings, KEY, 5 * S))
+    minute = last_minute(found, KEY, 5 * S)
     assert (minute.seconds, minute.requests_per_s) == (2.0, 10.0)
     ((start, end, fault),) = [(each.from_ns, each.to_ns, each.fault) for each in found.outages]
     assert (start, end, fault) == (2 * S, 4 * S, "no server answers")
@@ -84,7 +84,7 @@ def test_an_outage_is_no_time_that_is_known() -> None:
 def test_no_rate_is_negative_and_no_reading_counts_twice(counts: list[int | None]) -> None:
     """Whatever comes and goes, successes of steps are no more than the rises between neighbours."""
     found = history(*(at(second, count) for second, count in enumerate(counts)))
-    counted = [step.counted.success for step in steps(found.readings, KEY)]
+    counted = [step.counted.success for step in found.steps.get(KEY, ())]
     kept = counts[-len(found.readings) :]
     rises = [b - a for a, b in pairwise(kept) if a is not None and b is not None and b >= a]
     assert counted == rises
@@ -95,7 +95,16 @@ def test_old_readings_are_let_go() -> None:
     """Hours of watching keep three minutes."""
     found = history(*(at(second, second) for second in range(1000)))
     assert len(found.readings) == 181
-    assert figures(last_minute(found.readings, KEY, 999 * S)).seconds == 60.0
+    assert last_minute(found, KEY, 999 * S).seconds == 60.0
+
+
+def test_models_stay_through_an_outage_and_go_when_they_are_unloaded() -> None:
+    """Minutes without the server keep its rows; minutes of a server without the model do not."""
+    away = history(at(0, 1), at(1, 2), *(at(second) for second in range(2, 500)))
+    assert away.keys == [KEY]
+    other = [at(second, 1, ("other", "1")) for second in range(2, 500)]
+    assert history(at(0, 1), at(1, 2), *other[:100]).keys == [("other", "1"), KEY]
+    assert history(at(0, 1), at(1, 2), *other).keys == [("other", "1")]
 
 
 def test_a_line_has_gaps_where_nothing_is_known() -> None:

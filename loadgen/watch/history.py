@@ -4,9 +4,9 @@ A rate comes from two readings in a row that both saw the model and between whic
 between other readings is not known: it is left out of means, and is a gap in a line.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from loadgen.watch.reading import NAMES, Counters, Gpu, Key, Reading
 
@@ -15,104 +15,6 @@ SPAN_NS = 180 * NS_PER_S
 """How far back lines go."""
 
 MINUTE_NS = 60 * NS_PER_S
-
-
-@dataclass(frozen=True, slots=True)
-class Outage:
-    """A time in which a source could not be read, now over."""
-
-    from_ns: int
-    to_ns: int
-    fault: str
-
-
-@dataclass(frozen=True, slots=True)
-class Restart:
-    """A model's counters went back before `at_ns`."""
-
-    at_ns: int
-    key: Key
-
-
-@dataclass(frozen=True, slots=True)
-class History:
-    """The readings of a source, oldest first; since when it is as it is; what happened in that time."""
-
-    readings: tuple[Reading, ...] = ()
-    since_ns: int = 0
-    outages: tuple[Outage, ...] = ()
-    restarts: tuple[Restart, ...] = ()
-
-    @property
-    def last(self) -> Reading | None:
-        """The last reading."""
-        return self.readings[-1] if self.readings else None
-
-    @property
-    def keys(self) -> list[Key]:
-        """Every model version that a reading saw, in order."""
-        return sorted({key for reading in self.readings for key in reading.counters})
-
-
-def grown(history: History, reading: Reading) -> History:
-    """Return the history with one more reading, without what is too old."""
-    last, oldest_ns = history.last, reading.at_ns - SPAN_NS
-    changed = last is None or bool(last.fault) != bool(reading.fault)
-    outages = tuple(each for each in history.outages if each.to_ns >= oldest_ns)
-    if changed and last is not None and last.fault:
-        outages = (*outages, Outage(history.since_ns, reading.at_ns, last.fault))
-    restarts = (*(each for each in history.restarts if each.at_ns >= oldest_ns), *_restarts(history, reading))
-    kept = (*(each for each in history.readings if each.at_ns >= oldest_ns), reading)
-    return History(kept, reading.at_ns if changed else history.since_ns, outages, restarts)
-
-
-def _restarts(history: History, reading: Reading) -> list[Restart]:
-    """Return the models whose counters are lower than when they were last seen, however long ago that was."""
-    found = []
-    for key, after in reading.counters.items():
-        before = next((each.counters[key] for each in reversed(history.readings) if key in each.counters), None)
-        if before is not None and went_back(before, after):
-            found.append(Restart(reading.at_ns, key))
-    return found
-
-
-def went_back(before: Counters, after: Counters) -> bool:
-    """Say whether any counter is lower than before, which no server does that was not started again."""
-    return any(_lower(getattr(before, name), getattr(after, name)) for name in NAMES)
-
-
-def _lower(before: float | None, after: float | None) -> bool:
-    return before is not None and after is not None and after < before
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What was counted between two readings in a row."""
-
-    start_ns: int
-    end_ns: int
-    counted: Counters
-
-    @property
-    def length_s(self) -> float:
-        """Its length in seconds."""
-        return (self.end_ns - self.start_ns) / NS_PER_S
-
-
-def steps(readings: Sequence[Reading], key: Key) -> Iterator[Step]:
-    """Yield what was counted of a model between readings in a row, where that is known."""
-    for before, after in pairwise(readings):
-        first, then = before.counters.get(key), after.counters.get(key)
-        if first and then and after.at_ns > before.at_ns and not went_back(first, then):
-            yield Step(before.at_ns, after.at_ns, _difference(first, then))
-
-
-def _difference(before: Counters, after: Counters) -> Counters:
-    return Counters(**{name: _less(getattr(after, name), getattr(before, name)) for name in NAMES})
-
-
-def _less(after: float | None, before: float | None) -> float | None:
-    return None if after is None or before is None else after - before
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +41,9 @@ class Figures:
 STAGES = ("queue_ns", "compute_input_ns", "compute_infer_ns", "compute_output_ns")
 
 
-def figures(found: Sequence[Step]) -> Figures:
-    """Return what steps come to, together."""
-    seconds = sum(step.length_s for step in found)
-    if not seconds:
-        return Figures()
-    total = {name: _sum([getattr(step.counted, name) for step in found]) for name in NAMES}
+def figures(counted: Counters, seconds: float) -> Figures:
+    """Return what was counted in `seconds` comes to."""
+    total = {name: getattr(counted, name) for name in NAMES}
     success, executions = total["success"], total["executions"]
     stages = {name: _ratio(total[name], success) for name in STAGES}
     compute_ns = _sum([total[name] for name in STAGES[1:]])
@@ -171,27 +70,150 @@ def _ratio(over: float | None, under: float | None) -> float | None:
     return over / under if over is not None and under else None
 
 
-def last_step(readings: Sequence[Reading], key: Key) -> list[Step]:
-    """Return the step to the last reading, if it is known."""
-    return list(steps(readings[-2:], key))
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What was counted between two readings in a row, and what it comes to."""
+
+    start_ns: int
+    end_ns: int
+    counted: Counters
+    figures: Figures
+
+    @property
+    def length_s(self) -> float:
+        """Its length in seconds."""
+        return (self.end_ns - self.start_ns) / NS_PER_S
 
 
-def last_minute(readings: Sequence[Reading], key: Key, now_ns: int) -> list[Step]:
-    """Return the steps of the last minute."""
-    return [step for step in steps(readings, key) if step.start_ns >= now_ns - MINUTE_NS - NS_PER_S // 2]
+def together(found: Sequence[Step]) -> Figures:
+    """Return what several steps come to."""
+    seconds = sum(step.length_s for step in found)
+    if not seconds:
+        return Figures()
+    total = {name: _sum([getattr(step.counted, name) for step in found]) for name in NAMES}
+    return figures(Counters(**total), seconds)
+
+
+def step_of(before: Reading, after: Reading, key: Key) -> Step | None:
+    """Return what was counted of a model between two readings in a row; None if that is not known."""
+    first, then = before.counters.get(key), after.counters.get(key)
+    if first is None or then is None or after.at_ns <= before.at_ns or went_back(first, then):
+        return None
+    counted = Counters(**{name: _less(getattr(then, name), getattr(first, name)) for name in NAMES})
+    return Step(before.at_ns, after.at_ns, counted, figures(counted, (after.at_ns - before.at_ns) / NS_PER_S))
+
+
+def went_back(before: Counters, after: Counters) -> bool:
+    """Say whether any counter is lower than before, which no server does that was not started again."""
+    return any(_lower(getattr(before, name), getattr(after, name)) for name in NAMES)
+
+
+def _lower(before: float | None, after: float | None) -> bool:
+    return before is not None and after is not None and after < before
+
+
+def _less(after: float | None, before: float | None) -> float | None:
+    return None if after is None or before is None else after - before
 
 
 @dataclass(frozen=True, slots=True)
-class Dot:
+class Outage:
+    """A time in which a source could not be read, now over."""
+
+    from_ns: int
+    to_ns: int
+    fault: str
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """A model's counters went back before `at_ns`."""
+
+    at_ns: int
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Readings of a source, oldest first, steps between them, counters when last seen, and what happened."""
+
+    readings: tuple[Reading, ...] = ()
+    steps: Mapping[Key, tuple[Step, ...]] = field(default_factory=dict)
+    seen: Mapping[Key, Counters] = field(default_factory=dict)
+    since_ns: int = 0
+    outages: tuple[Outage, ...] = ()
+    restarts: tuple[Restart, ...] = ()
+
+    @property
+    def last(self) -> Reading | None:
+        """The last reading."""
+        return self.readings[-1] if self.readings else None
+
+    @property
+    def keys(self) -> list[Key]:
+        """Every model version that was seen lately, or before an outage that goes on, in order."""
+        return sorted(self.seen)
+
+
+def grown(history: History, reading: Reading) -> History:
+    """Return the history with one more reading, without what is too old."""
+    last, oldest_ns = history.last, reading.at_ns - SPAN_NS
+    changed = last is None or bool(last.fault) != bool(reading.fault)
+    outages = tuple(each for each in history.outages if each.to_ns >= oldest_ns)
+    if changed and last is not None and last.fault:
+        outages = (*outages, Outage(history.since_ns, reading.at_ns, last.fault))
+    steps = _steps(history, reading, oldest_ns)
+    return History(
+        (*(each for each in history.readings if each.at_ns >= oldest_ns), reading),
+        steps,
+        {key: each for key, each in history.seen.items() if steps.get(key) or reading.fault} | dict(reading.counters),
+        reading.at_ns if changed else history.since_ns,
+        outages,
+        (*(each for each in history.restarts if each.at_ns >= oldest_ns), *_restarts(history, reading)),
+    )
+
+
+def _restarts(history: History, reading: Reading) -> list[Restart]:
+    """Return the models whose counters are lower than when they were last seen, however long ago that was."""
+    before = history.seen
+    return [
+        Restart(reading.at_ns, key)
+        for key, then in reading.counters.items()
+        if key in before and went_back(before[key], then)
+    ]
+
+
+def _steps(history: History, reading: Reading, oldest_ns: int) -> dict[Key, tuple[Step, ...]]:
+    last, found = history.last, {}
+    for key in {**history.steps, **reading.counters}:
+        kept = tuple(step for step in history.steps.get(key, ()) if step.start_ns >= oldest_ns)
+        step = step_of(last, reading, key) if last is not None else None
+        found[key] = (*kept, step) if step is not None else kept
+    return found
+
+
+def last_step(history: History, key: Key) -> Figures:
+    """Return what the step to the last reading comes to, if it is known."""
+    found, last = history.steps.get(key, ()), history.last
+    return found[-1].figures if found and last is not None and found[-1].end_ns == last.at_ns else Figures()
+
+
+def last_minute(history: History, key: Key, now_ns: int) -> Figures:
+    """Return what the steps of the last minute come to."""
+    oldest_ns = now_ns - MINUTE_NS - NS_PER_S // 2
+    return together([step for step in history.steps.get(key, ()) if step.start_ns >= oldest_ns])
+
+
+class Dot(NamedTuple):
     """A value at a time."""
 
     at_ns: int
     value: float | None
 
 
-def trend(readings: Sequence[Reading], key: Key, of: Callable[[Figures], float | None]) -> list[Dot]:
-    """Return a figure of a model over time, step by step."""
-    return [Dot(step.end_ns, of(figures([step]))) for step in steps(readings, key)]
+def trend(steps: Sequence[Step], name: str) -> list[Dot]:
+    """Return one of a model's figures over time, step by step."""
+    return [Dot(step.end_ns, getattr(step.figures, name)) for step in steps]
 
 
 def gauge(readings: Sequence[Reading], uuid: str, of: Callable[[Gpu], float | None]) -> list[Dot]:

@@ -9,7 +9,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from loadgen.watch.history import NS_PER_S, SPAN_NS, Dot, Figures, binned
+from loadgen.watch.history import NS_PER_S, SPAN_NS, Dot, Figures, binned, trend
 from loadgen.watch.spark import GAP, highest, spark
 from loadgen.watch.view import EndpointView, GpuView, ModelView, Moment, Note, SourceView
 
@@ -149,9 +149,9 @@ def _endpoint(paper: _Paper, view: EndpointView) -> Iterator[Text]:
 
 def idle(model: ModelView) -> bool:
     """Say whether nothing at all is known to have been asked of a model in the time that lines cover."""
-    lately = [dot.value for dot in model.lines.get("requests_per_s", ())]
-    counted = bool(lately) and not any(lately) and model.minute.requests_per_s is not None
-    return counted and not model.minute.failures_per_s and not model.pending
+    lately = [(step.figures.requests_per_s, step.figures.failures_per_s) for step in model.steps]
+    counted = bool(lately) and all(rate is not None for rate, _ in lately)
+    return counted and not any(map(any, lately)) and not model.pending
 
 
 def _fault(paper: _Paper, source: SourceView) -> Iterator[Text]:
@@ -203,7 +203,7 @@ def _values_line(paper: _Paper, view: EndpointView, name: str, model: ModelView)
     parts = [set_cell_size(printable(name), name_width)]
     room = each - max(len(words) for _, words, _ in wanted) - SCALE
     for key, words, unit in wanted:
-        drawn, top = paper.line(model.lines.get(key, ()), room, view.begun_ns)
+        drawn, top = paper.line(trend(model.steps, key), room, view.begun_ns)
         parts.append(set_cell_size(f"  {words} {drawn} 0..{number(top / unit)}", each))
     return paper.text("".join(parts).rstrip(), "cyan")
 

@@ -9,12 +9,11 @@ from loadgen.watch.history import (
     Dot,
     Figures,
     History,
-    figures,
+    Step,
     gauge,
     grown,
     last_minute,
     last_step,
-    trend,
 )
 from loadgen.watch.reading import Gpu, Key, Reading
 
@@ -109,7 +108,7 @@ class SourceView:
 
 @dataclass(frozen=True, slots=True)
 class ModelView:
-    """A model version on a replica, now and over the last minute, and lines of it."""
+    """A model version on a replica, now, over the last minute, and step by step."""
 
     replica: str
     model: str
@@ -120,7 +119,7 @@ class ModelView:
     minute: Figures
     pending: float | None
     instances: int | None
-    lines: Mapping[str, Sequence[Dot]] = field(default_factory=dict)
+    steps: Sequence[Step] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,23 +220,18 @@ def _models(watched: Watched, moment: Moment, interval_ns: int) -> list[ModelVie
 
 
 def _model(watched: Watched, source: Source, key: Key, moment: Moment, interval_ns: int) -> ModelView:
-    readings = () if alternates(source, moment) else source.history.readings
+    history = History() if alternates(source, moment) else source.history
     fresh = _fresh(source, moment, interval_ns)
-    lines = {
-        "requests_per_s": trend(readings, key, lambda found: found.requests_per_s),
-        "queue_ns": trend(readings, key, lambda found: found.queue_ns),
-        "compute_infer_ns": trend(readings, key, lambda found: found.compute_infer_ns),
-    }
     return ModelView(
         source.replica if len(watched.pages) > 1 else "",
         *key,
         watched.facts.states.get(key, ""),
         source.kind,
-        figures(last_step(readings, key) if fresh else []),
-        figures(last_minute(readings, key, moment.at_ns)),
+        last_step(history, key) if fresh else Figures(),
+        last_minute(history, key, moment.at_ns),
         _pending(watched, source, key, moment, interval_ns),
         watched.facts.instances.get(key),
-        lines,
+        history.steps.get(key, ()),
     )
 
 
