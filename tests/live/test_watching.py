@@ -41,7 +41,7 @@ def test_the_rate_is_that_of_the_sweep(tmp_path: Path) -> None:
 
     async def main() -> tuple[Path, list[dict[str, Any]]]:
         async with serve_standin(directory=tmp_path, log=tmp_path / "log") as server:
-            options = {"input_data": Synthetic(mu=20.0, events=5), "concurrency": 2, "window_ms": 12_000}
+            options = {"input_data": Synthetic(mu=20.0, events=5), "concurrency": 2, "window_ms": 20_000}
             sweep = asyncio.create_task(
                 sweep_async(
                     model=server.model, url=server.grpc, metrics_url=None, warmup_ms=500, output=tmp_path, **options
@@ -56,8 +56,9 @@ def test_the_rate_is_that_of_the_sweep(tmp_path: Path) -> None:
     (model,) = last["endpoints"][0]["models"]
     assert (model["state"], model["instances"], model["source"]) == ("READY", 2, "grpc")
     minute = model["last_minute"]
-    assert 3 <= minute["seconds"] <= 6
-    assert model["last_interval"]["requests_per_s"] > 0
+    assert minute["seconds"] >= 3
+    each = [found["last_interval"] for line in lines for found in line["endpoints"][0]["models"]]
+    assert any(found["requests_per_s"] for found in each)
     own = rate_of_rows(path, last["at"], minute["seconds"])
     assert minute["requests_per_s"] == pytest.approx(own, rel=TOLERANCE, abs=2 / minute["seconds"])
     assert minute["compute_infer_ns"] > 0
