@@ -174,6 +174,8 @@ def test_the_backlog_stands_beside_grpc() -> None:
     view = seen(watched([at(1, 0), at(2, 8)], [page(1, {}, 4), page(2, {}, 6)]), moment(2.1), S)
     (model,) = view.models
     assert (model.source, model.now.requests_per_s, model.pending) == ("grpc", 8.0, 6.0)
+    beside_dcgm = watched([at(1, 0), at(2, 8)], [page(2, {}, 6)], [page(2, {"G": Gpu(0.5)})])
+    assert seen(beside_dcgm, moment(2.1), S).models[0].pending == 6.0
 
 
 def test_models_that_were_asked_for() -> None:

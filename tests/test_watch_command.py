@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from itertools import pairwise
 
 import pytest
 from aiohttp import web
@@ -21,6 +22,7 @@ from loadgen.endpoint import Endpoint
 from loadgen.server.simulated import StubConfig
 from loadgen.server.stub import stub_server
 from loadgen.watch.faces import live_page
+from loadgen.watch.look import GrpcSource
 from loadgen.watch.loop import Pace, watch
 from loadgen.watch.page import Round
 from loadgen.watch.view import EndpointView
@@ -109,6 +111,21 @@ def test_a_server_that_goes_away_and_comes_back() -> None:
     assert rounds[-1].views[0].models[0].now.requests_per_s == 0.0
 
 
+def test_a_lost_server_is_connected_to_afresh() -> None:
+    """Not by a channel that waits longer each time, so that a server is seen as soon as it is back."""
+
+    async def main() -> list[bool]:
+        source = GrpcSource(Endpoint("127.0.0.1:1", ""))
+        channels = [source._triton]
+        for _ in range(2):
+            assert (await source.read()).fault
+            channels.append(source._triton)
+        await source.close()
+        return [one is other for one, other in pairwise(channels)]
+
+    assert asyncio.run(main()) == [False, False]
+
+
 async def _seen(rounds: list[Round], wanted: Callable[[EndpointView], bool]) -> None:
     while not (rounds and wanted(rounds[-1].views[0])):
         await clock.sleep_ns(clock.NS_PER_MS)
@@ -137,6 +154,7 @@ def test_a_page_that_hangs_does_not_hold_up_the_rest() -> None:
     rounds = asyncio.run(main())
     views = [shown.views[0] for shown in rounds]
     assert views[-1].sources[1].reason == "no answer within 2 s"
+    assert rounds[-1].moment.utc_ns - (views[-1].sources[1].since_utc_ns or 0) >= 2 * clock.NS_PER_S
     waiting = [view for view in views if view.sources[1].owes_s is not None]
     assert len(waiting) > 3
     assert any(view.models[0].now.requests_per_s == 0.0 for view in waiting if view.models)

@@ -88,12 +88,13 @@ class Board:
             self._ask_facts(endpoint, reading)
 
     async def _reading(self, source: Asked) -> Reading:
+        asked_ns = clock.now_ns()
         try:
             async with asyncio.timeout(self._limit_ns / clock.NS_PER_S):
                 return await source.read()
         except TimeoutError:
             await source.renew()
-            return Reading(clock.now_ns(), f"no answer within {self._limit_ns / clock.NS_PER_S:g} s")
+            return Reading(asked_ns, f"no answer within {self._limit_ns / clock.NS_PER_S:g} s")
 
     def _ask_facts(self, endpoint: int, reading: Reading) -> None:
         if reading.fault:

@@ -236,11 +236,11 @@ def _model(watched: Watched, source: Source, key: Key, moment: Moment, interval_
 
 
 def _pending(watched: Watched, source: Source, key: Key, moment: Moment, interval_ns: int) -> float | None:
-    """Return the gauge of requests that wait, from the source itself or the only page beside it."""
-    page = source if source.kind == "page" else watched.pages[0] if len(watched.pages) == 1 else None
-    if page is None or page.history.last is None or not _fresh(page, moment, interval_ns):
-        return None
-    return page.history.last.pending.get(key)
+    """Return the gauge of requests that wait, from the source itself or the only page beside it that has one."""
+    pages = (source,) if source.kind == "page" else watched.pages
+    fresh = [page.history.last for page in pages if _fresh(page, moment, interval_ns)]
+    found = [last.pending[key] for last in fresh if last is not None and key in last.pending]
+    return found[0] if len(found) == 1 else None
 
 
 def _gpus(page: Source, moment: Moment, interval_ns: int) -> list[GpuView]:
