@@ -102,7 +102,7 @@ def lines(blocks: dict[int, list[dict[str, list[Take]]]], options: argparse.Name
     yield (
         "`python benchmarks/transports_agree.py`: the stand-in on a real Triton (SIMULATED: no physics figure), one "
         f"instance, synthetic events at mu {options.mu:g}, {options.seconds:g} s a take, {options.blocks} blocks of "
-        "four takes a concurrency in random ABBA or BAAB order. Ratio: direct over grpcio, its 90 % interval over blocks."
+        "four takes a concurrency in random ABBA or BAAB order. Ratio: direct over grpcio, with its 90 % interval."
     )
     yield ""
     yield from conditions(options.blocks, options.seconds)
