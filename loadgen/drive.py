@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from loadgen import clock
 from loadgen.errors import FleetError
 from loadgen.journal import Journal
@@ -131,7 +133,8 @@ class Drive:
     def _on_reply(self, row: int, take: Take, sent_ns: int, reply: Reply) -> None:
         if self.fault is not None and reply.outcome is Outcome.OK:
             details = self.fault(take.body, reply.response)
-            reply = reply._replace(outcome=Outcome.WRONG_ANSWER, details=details) if details else reply
+            if details:
+                reply = replace(reply, outcome=Outcome.WRONG_ANSWER, details=details)
         self.journal.ended(row, reply)
         counts = self.counts
         counts.in_flight -= 1

@@ -6,8 +6,8 @@ for "never happened" in the journal and becomes null in Parquet.
 """
 
 from enum import IntEnum
-from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -81,7 +81,7 @@ OUTCOME_OFFSET = 20
 TIMES = ("due_ns", "sent_ns", "flushed_ns", "first_byte_ns", "done_ns")
 
 
-class Reply(NamedTuple):
+class Reply(msgspec.Struct, frozen=True, gc=False):
     """What became of one request; a time is 0 where it never happened or the transport cannot see it."""
 
     outcome: Outcome

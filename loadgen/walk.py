@@ -3,7 +3,9 @@
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 from loadgen.kserve import sequence_parameters
 
@@ -13,7 +15,7 @@ NO_SEQUENCE = 0
 Message = bytes | memoryview
 
 
-class Take(NamedTuple):
+class Take(msgspec.Struct, frozen=True, gc=False):
     """A request to send: its body, its message, and the sequence it is a step of (0: none)."""
 
     body: int

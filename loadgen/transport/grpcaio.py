@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import grpc
+from msgspec.structs import replace
 from tritonclient.grpc import service_pb2
 
 from loadgen import clock, endpoint
@@ -78,7 +79,7 @@ class GrpcAioTransport:
             reply = _failure(error, clock.now_ns(), give_up_ns)
         finally:
             self._in_flight[connection] -= 1
-        on_reply(reply._replace(connection=connection))
+        on_reply(replace(reply, connection=connection))
 
 
 def _unary(of: grpc.aio.Channel, options: dict[str, object]) -> Ask:

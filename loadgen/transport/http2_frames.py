@@ -2,7 +2,8 @@
 
 import struct
 from enum import IntEnum
-from typing import NamedTuple
+
+import msgspec
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -56,7 +57,7 @@ class ErrorCode(IntEnum):
     HTTP_1_1_REQUIRED = 13
 
 
-class Answer(NamedTuple):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """How one request ended.
 
     `status` is a gRPC status (0 is OK) and `message` its words; `body` the message, empty unless `status` is OK;

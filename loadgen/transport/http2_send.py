@@ -3,6 +3,8 @@
 from collections import deque
 from collections.abc import Sequence
 
+import msgspec
+
 from loadgen.transport.http2_fields import TABLE_TO_ZERO, request_block, timeout_field
 from loadgen.transport.http2_frames import (
     DATA,
@@ -33,43 +35,24 @@ HEADERS_DUE, READING, FOREIGN, CLOSED = range(4)
 """What a stream's response awaits: headers, the message, the end of something that is not gRPC, nothing."""
 
 
-class Stream:
+class Stream(msgspec.Struct, eq=False, gc=False):
     """One request and its response; it knows no frames."""
 
-    __slots__ = (
-        "block",
-        "first_byte",
-        "foreign",
-        "got",
-        "head",
-        "id",
-        "message",
-        "parts",
-        "queued",
-        "room",
-        "sent",
-        "size",
-        "state",
-        "wanted",
-        "window",
-    )
-
-    def __init__(self, stream_id: int, block: bytes, message: Buffer, window: int, room: int) -> None:
-        self.id = stream_id
-        self.block = block  # of the request's header
-        self.message: Buffer | None = message  # None once all is sent
-        self.size = len(message) + PREFIX.size  # bytes of DATA to send, `sent` of them gone
-        self.sent = 0
-        self.window = window  # how many more we may send, below 0 after the server shrank it
-        self.queued = False  # among those with bytes to send and a window to do so
-        self.room = room  # how many bytes more the server may send
-        self.state = HEADERS_DUE
-        self.first_byte = 0
-        self.foreign = 0  # HTTP status of what is not gRPC
-        self.head = b""  # a gRPC prefix of which not all five bytes are here
-        self.wanted = -1  # length of the response's message, `got` bytes of it in `parts`
-        self.got = 0
-        self.parts: list[bytes | bytearray | memoryview] = []
+    id: int
+    block: bytes  # of the request's header
+    message: Buffer | None  # None once all is sent
+    size: int  # bytes of DATA to send, `sent` of them gone
+    window: int  # how many more we may send, below 0 after the server shrank it
+    room: int  # how many bytes more the server may send
+    sent: int = 0
+    queued: bool = False  # among those with bytes to send and a window to do so
+    state: int = HEADERS_DUE
+    first_byte: int = 0
+    foreign: int = 0  # HTTP status of what is not gRPC
+    head: bytes = b""  # a gRPC prefix of which not all five bytes are here
+    wanted: int = -1  # length of the response's message, `got` bytes of it in `parts`
+    got: int = 0
+    parts: list[bytes | bytearray | memoryview] = []
 
 
 class Sender:
@@ -154,7 +137,8 @@ class Sender:
         self._next_id = stream_id + 2
         if stream_id + 2 > MAX_STREAM_ID:
             self._shut = True
-        stream = Stream(stream_id, self._block, message, self._initial_window, self._stream_room)
+        size = len(message) + PREFIX.size
+        stream = Stream(stream_id, self._block, message, size, self._initial_window, self._stream_room)
         self._streams[stream_id] = stream
         self._fresh.append(stream)
         return stream_id

@@ -9,6 +9,8 @@ import socket
 from collections.abc import Callable, Sequence, Sized
 from typing import Protocol, cast
 
+import msgspec
+
 from loadgen.records import GRPC_OUTCOME_BASE, Outcome, Reply
 from loadgen.transport.http2 import Answer, Connection, Http2Error
 
@@ -19,19 +21,14 @@ OUTCOMES = (Outcome.OK, *(Outcome(GRPC_OUTCOME_BASE + status) for status in rang
 DEADLINE_EXCEEDED = 4
 
 
-class Call:
+class Call(msgspec.Struct, eq=False):
     """A request on its way."""
 
-    __slots__ = ("flushed_ns", "give_up_ns", "message", "on_reply", "timeout")
-
-    def __init__(
-        self, message: bytes | memoryview, give_up_ns: int, timeout: bytes, on_reply: Callable[[Reply], None]
-    ) -> None:
-        self.message = message
-        self.give_up_ns = give_up_ns
-        self.timeout = timeout
-        self.on_reply = on_reply
-        self.flushed_ns = 0
+    message: bytes | memoryview
+    give_up_ns: int
+    timeout: bytes
+    on_reply: Callable[[Reply], None]
+    flushed_ns: int = 0
 
 
 class Owner(Protocol):
@@ -188,17 +185,17 @@ class Line(asyncio.Protocol):
             self._owner.drain(self)
 
     def _tell(self, answer: Answer, now_ns: int) -> None:
-        stream, status, message, body, first_byte_ns, retriable = answer
-        call = self.calls.pop(stream, None)
+        call = self.calls.pop(answer.stream, None)
         if call is None:
             return
-        outcome = OUTCOMES[status]
-        if status:
-            if retriable:
+        outcome = OUTCOMES[answer.status]
+        if answer.status:
+            if answer.retriable:
                 outcome = Outcome.NOT_PROCESSED
-            elif status == DEADLINE_EXCEEDED and now_ns >= call.give_up_ns:
+            elif answer.status == DEADLINE_EXCEEDED and now_ns >= call.give_up_ns:
                 outcome = Outcome.TIMEOUT
-        call.on_reply(Reply(outcome, now_ns, call.flushed_ns, first_byte_ns, body, message, self.number))
+        first_byte_ns, message = answer.first_byte, answer.message
+        call.on_reply(Reply(outcome, now_ns, call.flushed_ns, first_byte_ns, answer.body, message, self.number))
 
     def expire(self, now_ns: int) -> None:
         """End the requests that have waited for as long as they may."""
