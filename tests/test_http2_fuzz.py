@@ -2,14 +2,43 @@
 
 import random
 import tracemalloc
+from collections.abc import Sequence
 
 import pytest
-from http2_peer import AT, HEAD, data, goaway, greeted, head, message, refusal, reset, response, tail, window
+from http2_peer import (
+    AT,
+    HEAD,
+    data,
+    goaway,
+    greeted,
+    head,
+    heard,
+    literal,
+    message,
+    refusal,
+    reset,
+    response,
+    tail,
+    trailers,
+    window,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadgen.transport.http2 import Answer, Connection, Http2Error
-from loadgen.transport.http2_frames import CONTINUATION, HEADERS, PADDED, PING, frame, settings_frame
+from loadgen.transport.http2_frames import (
+    ACK,
+    CONTINUATION,
+    END_HEADERS,
+    END_STREAM,
+    HEADER_BYTES,
+    HEADERS,
+    PADDED,
+    PING,
+    SETTINGS,
+    frame,
+    settings_frame,
+)
 
 REQUESTS = 4
 SOUND = (
@@ -108,6 +137,81 @@ def test_spoilt_answers_are_answers_or_a_typed_error(seed: int) -> None:
             if not flow:
                 break
         drive(client_with_requests(fresh=False), cut(bytes(flow), draw))
+
+
+class LongWay(Connection):
+    """Takes every response frame by frame."""
+
+    def _whole(self, data: bytes, start: int, stop: int, stream_id: int) -> int:
+        return 0
+
+
+def told(client: Connection, flows: list[bytes]) -> tuple[list[Answer], list[Answer], bytes, str]:
+    """Return the answers to flows, those of the streams left over, what is said in return, and the fault."""
+    answers: list[Answer] = []
+    fault = ""
+    try:
+        for number, flow in enumerate(flows):
+            answers += client.receive(flow, AT + number)
+    except Http2Error as error:
+        answers, fault = answers + error.answers, str(error)
+    return answers, client.close(), b"".join(client.pull()[0]), fault
+
+
+def nearly_whole(draw: random.Random, stream: int, sizes: Sequence[int]) -> list[bytes]:
+    """Return a response in three frames, mostly sound, one piece or several."""
+    first = draw.choice((HEAD, HEAD, HEAD, CONTINUE, NOT_FOUND))
+    last = draw.choice((trailers(), trailers(), trailers(0, b"fine"), trailers(5), HEAD + trailers()))
+    whole = bytearray(head(stream, first) + data(stream, message(bytes(draw.choice(sizes)))))
+    start = len(whole)
+    whole += frame(HEADERS, END_HEADERS | END_STREAM, stream, last)
+    if draw.randrange(3) == 0:
+        at = draw.choice((draw.randrange(45), start + draw.randrange(HEADER_BYTES)))
+        whole[at] = draw.choice((0, 1, 5, 255, stream ^ 2, whole[at] ^ 1 << draw.randrange(8)))
+    return [head(stream, draw.choice((CONTINUE, HEAD))), bytes(whole)] if draw.randrange(4) == 0 else [bytes(whole)]
+
+
+CONTINUE = literal(b":status", b"100")
+NOT_FOUND = literal(b":status", b"404")
+BLOCKS = (HEAD, CONTINUE, NOT_FOUND, trailers(), trailers(0, b"fine"), trailers(5), HEAD + trailers())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_short_way_of_a_whole_response_tells_what_the_long_way_does(seed: int) -> None:
+    """Responses whose blocks are known, to requests of which some are not sent; bytes changed, the end cut."""
+    for number in range(700):
+        draw = random.Random(10_000 * seed + number)
+        sizes = draw.choice(((0, 5, 40), (0, 5, 40), (300, 15_000, 15_000), (40, 17_000)))
+        flows = [piece for _ in range(8) for piece in nearly_whole(draw, draw.randrange(3, 14, 2), sizes)]
+        flows[-1] = flows[-1][: -draw.choice((1, len(literal(b"grpc-message", b"fine")), draw.randrange(1, 60)))]
+        if draw.randrange(2):
+            flows = [b"".join(flows)]
+        window_bytes, response_bytes = draw.choice((200, 66_000, 2**31 - 1)), draw.choice((100, 2**31))
+        known = response(1, b"r") + b"".join(head(1, block) for block in BLOCKS)
+        found = []
+        for kind in (Connection, LongWay):
+            client = kind("h", "/p", window=window_bytes, frame_size=16_384, response_bytes=response_bytes)
+            client.receive(settings_frame({}) + frame(SETTINGS, ACK, 0), AT)
+            for size in (1, 1, 20_000, 1, 60_000, 1, 1):
+                client.open_stream(bytes(size))
+            client.pull(30_000)
+            found.append(told(client, [known, *flows]))
+        assert found[0] == found[1]
+
+
+def test_whole_responses_use_up_the_window_as_others_do() -> None:
+    """Seven responses of 15 kB, a connection's window of 66 kB: it is opened again as often, by as much."""
+    flows = [response(stream, bytes(15_000)) for stream in range(1, 15, 2)]
+    found = []
+    for kind in (Connection, LongWay):
+        client = kind("h", "/p", window=66_000)
+        client.receive(settings_frame({}) + frame(SETTINGS, ACK, 0), AT)
+        for _ in flows:
+            client.open_stream(b"a")
+        client.pull()
+        found.append(told(client, flows))
+    assert found[0] == found[1]
+    assert len(heard(found[0][2])) == 2
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ from loadgen.transport.http2_frames import (
     PUSH_PROMISE,
     RST_STREAM,
     SETTINGS,
+    TYPE,
     UNAVAILABLE,
     WINDOW_UPDATE,
     Answer,
@@ -208,6 +209,14 @@ class Connection(Controller):
                 continue
             if stop > end:
                 break
+            # Where DATA follows this may be a whole response; a busy server may put other streams' heads there.
+            if (
+                (kind == HEADERS and flags == END_HEADERS)
+                and (stop + TYPE < end and data[stop + TYPE] == DATA)
+                and (after := self._whole(data, start, stop, stream_id))
+            ):
+                pos = after
+                continue
             take = self._handlers.get(kind)
             if take is not None:
                 take(flags, stream_id, data[start:stop])

@@ -1,7 +1,16 @@
 """What the frames of one stream mean: headers, a gRPC message in pieces, trailers, an answer; no I/O."""
 
+from collections.abc import Callable
+
 from loadgen.transport.http2_fields import Fields, Role
 from loadgen.transport.http2_frames import (
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    FRAME,
+    FRAME_AND_PREFIX,
+    HEADER_BYTES,
+    HEADERS,
     INTERNAL,
     OK,
     PREFIX,
@@ -17,6 +26,8 @@ VIEW_BYTES = 4096
 
 GRPC = Role.GRPC
 
+LAST_HEADERS = END_HEADERS | END_STREAM
+
 
 class Answerer(Sender):
     """Turns the headers, data and ends of streams into answers, in `_answers`."""
@@ -24,6 +35,50 @@ class Answerer(Sender):
     _answers: list[Answer]
     _at: int
     _response_bytes: int
+    _frame_size: int
+    _known: Callable[[bytes], Fields | None]
+    _room: int
+    _low: int
+    _stream_low: int
+
+    def _whole(self, data: bytes, start: int, stop: int, stream_id: int) -> int:
+        """Take the response that begins with the header block `data[start:stop]` at one go; return what follows it.
+
+        Only where it is as nearly all are: head, message and trailers a frame each and all here. Otherwise nothing is
+        taken and 0 returned: whatever this takes, the methods below would take alike, in three times the time.
+        """
+        message, end = stop + FRAME_AND_PREFIX.size, len(data)
+        if message > end:
+            return 0
+        word, flags, data_id, compressed, wanted = FRAME_AND_PREFIX.unpack_from(data, stop)
+        size, trailer = wanted + PREFIX.size, message + wanted
+        block = trailer + HEADER_BYTES
+        if word != size << 8 | DATA or flags or compressed or data_id != stream_id or block > end:
+            return 0
+        word, flags, trailer_id = FRAME.unpack_from(data, trailer)
+        after: int = block + (word >> 8)
+        if word & 0xFF != HEADERS or flags != LAST_HEADERS or trailer_id != stream_id or after > end:
+            return 0
+        stream, last = self._streams.get(stream_id), self._known(data[block:after])
+        if stream is None or last is None or not self._plain(stream, self._known(data[start:stop]), last, size):
+            return 0
+        self._room -= size
+        stream.first_byte = self._at
+        self._finish(stream, OK, last.message, data[message:trailer])
+        return after
+
+    def _plain(self, stream: Stream, head: Fields | None, last: Fields, size: int) -> bool:
+        """Say whether a whole response, `size` bytes of data, needs no more than to be handed on."""
+        if head is None or head.role is not GRPC or last.grpc != OK or not last.trailers:
+            return False
+        if stream.first_byte or stream.message is not None:
+            return False
+        return (
+            size <= self._response_bytes
+            and size <= self._frame_size
+            and size <= self._room - self._low
+            and size <= stream.room - self._stream_low
+        )
 
     def _headers(self, stream: Stream, fields: Fields, ends: int) -> None:
         """Take a whole header block."""
