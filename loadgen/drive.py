@@ -23,7 +23,8 @@ from loadgen.walk import Take, Walk
 
 REST_MIN_NS = 10 * clock.NS_PER_MS
 REST_MAX_NS = 1000 * clock.NS_PER_MS
-ANSWERED = (Outcome.OK, Outcome.WRONG_ANSWER)
+OK = Outcome.OK  # a member costs a look-up each time it is named through its class
+ANSWERED = (OK, Outcome.WRONG_ANSWER)
 BURST = 64
 """Requests that leave before the loop looks at replies again, when many are late."""
 
@@ -104,34 +105,29 @@ class Drive:
     def skip(self, due_ns: int) -> None:
         """Record the next request as one that was due and not sent."""
         take = self.walk.take()
-        if self._born(take, due_ns, None, Outcome.UNSENT) is not None:
+        try:
+            self.journal.born(self._point, take.body, due_ns, len(take.message), None, Outcome.UNSENT)
             self.counts.unsent += 1
+        except FleetError as error:
+            self._break(error)
         self.walk.done(take.sequence, answered=False)
 
     def _send(self, take: Take, due_ns: int) -> None:
-        born = self._born(take, due_ns, self.now_ns)
-        if born is None:
-            return
-        row, sent_ns = born
-        self.counts.in_flight += 1
-        self.transport.send(take.message, self.deadline_ns, lambda reply: self._on_reply(row, take, sent_ns, reply))
-
-    def _born(
-        self,
-        take: Take,
-        due_ns: int,
-        now_ns: Callable[[], int] | None,
-        outcome: Outcome = Outcome.OPEN_AT_END,
-    ) -> tuple[int, int] | None:
+        message = take.message
         try:
-            return self.journal.born(self._point, take.body, due_ns, len(take.message), now_ns, outcome)
+            row, sent_ns = self.journal.born(self._point, take.body, due_ns, len(message), self.now_ns)
         except FleetError as error:
-            self.broken = error
-            self.stop()
-            return None
+            self._break(error)
+            return
+        self.counts.in_flight += 1
+        self.transport.send(message, self.deadline_ns, lambda reply: self._on_reply(row, take, sent_ns, reply))
+
+    def _break(self, error: FleetError) -> None:
+        self.broken = error
+        self.stop()
 
     def _on_reply(self, row: int, take: Take, sent_ns: int, reply: Reply) -> None:
-        if self.fault is not None and reply.outcome is Outcome.OK:
+        if self.fault is not None and reply.outcome is OK:
             details = self.fault(take.body, reply.response)
             if details:
                 reply = replace(reply, outcome=Outcome.WRONG_ANSWER, details=details)
@@ -140,16 +136,16 @@ class Drive:
         counts.in_flight -= 1
         counts.in_flight_ns += reply.done_ns - sent_ns
         self.walk.done(take.sequence, answered=reply.outcome in ANSWERED)
-        if reply.outcome is Outcome.OK:
+        if reply.outcome is OK:
             counts.completed += 1
         else:
             counts.failed += 1
             self.on_failure(reply)
-        if self.sending and self._pace is not None:
-            self._pace.freed(reply)
-        elif not self.sending:
+        if not self.sending:
             self._close_sequences()
-        self._mark_drained()
+            self._mark_drained()
+        elif self._pace is not None:
+            self._pace.freed(reply)
 
     def _close_sequences(self) -> None:
         if self.broken is None:

@@ -29,6 +29,7 @@ _CONNECTION_OFFSET = 6
 _RESPONSES = struct.Struct("<H")
 _RESPONSES_OFFSET = 22
 RESPONSES_MOST = 0xFFFF
+OK = Outcome.OK
 _TIME = struct.Struct("<q")
 _SENT_OFFSET = 32
 _COUNT = struct.Struct("<Q")
@@ -43,6 +44,7 @@ class Journal:
         self._worker = worker
         self._segment_rows = segment_rows
         self._segments: list[mmap.mmap] = []
+        self._newest: mmap.mmap
         self.rows = 0
         self._add_segment()
 
@@ -76,7 +78,7 @@ class Journal:
         row = self.rows
         if row == self._segment_rows * len(self._segments):
             self._add_segment()
-        segment, offset = self._at(row)
+        segment, offset = self._newest, row % self._segment_rows * ROW_BYTES
         _BIRTH.pack_into(
             segment, offset, point, self._worker, 0, row, body, 0, 0, 0, due_ns, 0, 0, 0, 0, request_bytes, 0
         )
@@ -90,18 +92,16 @@ class Journal:
 
     def ended(self, row: int, reply: Reply) -> None:
         """Complete a row with what became of its request."""
-        segment, offset = self._at(row)
+        index, place = divmod(row, self._segment_rows)
+        segment, offset = self._segments[index], place * ROW_BYTES
+        outcome = reply.outcome
         _END.pack_into(segment, offset + _END_OFFSET, reply.flushed_ns, reply.first_byte_ns, reply.done_ns)
         _COUNT.pack_into(segment, offset + _RESPONSE_BYTES_OFFSET, reply.response_bytes or len(reply.response))
-        if reply.outcome == Outcome.OK or reply.response_bytes:
+        if outcome is OK or reply.response_bytes:
             _RESPONSES.pack_into(segment, offset + _RESPONSES_OFFSET, min(reply.responses, RESPONSES_MOST))
         if reply.connection:
             _CONNECTION.pack_into(segment, offset + _CONNECTION_OFFSET, reply.connection)
-        segment[offset + OUTCOME_OFFSET] = reply.outcome
-
-    def _at(self, row: int) -> tuple[mmap.mmap, int]:
-        segment, place = divmod(row, self._segment_rows)
-        return self._segments[segment], place * ROW_BYTES
+        segment[offset + OUTCOME_OFFSET] = outcome
 
     def _add_segment(self) -> None:
         path = self._directory / f"worker-{self._worker:05}-{len(self._segments):06}.rows"
@@ -109,7 +109,8 @@ class Journal:
         try:
             with path.open("x+b") as file:
                 _allocate(file.fileno(), size)
-                self._segments.append(mmap.mmap(file.fileno(), size))
+                self._newest = mmap.mmap(file.fileno(), size)
+                self._segments.append(self._newest)
         except OSError as error:
             path.unlink(missing_ok=True)
             raise FleetError(f"{path}: cannot keep another row: {error.strerror}; free some space") from error
