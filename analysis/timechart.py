@@ -39,7 +39,8 @@ def over_time(points: pl.DataFrame, bins: pl.DataFrame, samples: pl.DataFrame, o
 
 def usage(samples: pl.DataFrame) -> pl.DataFrame:
     """Return `series`, `at_ns`, `value` (%): utilisation of every GPU, or of the host's CPU where there is none."""
-    gpus = gpu_samples(samples).filter(pl.col("metric") == "nv_gpu_utilization")
+    gpus = gpu_samples(samples).filter(pl.col("column") == "utilisation")
+    gpus = gpus.filter(pl.col("order") == pl.col("order").min().over("gpu"))
     if gpus.is_empty():
         cpu = samples.filter(pl.col("metric") == CPU_METRIC)
         return cpu.select("at_ns", series=pl.lit("CPU of the server's host"), value=100 * pl.col("value"))
