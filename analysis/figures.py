@@ -8,7 +8,8 @@ from typing import Any
 import polars as pl
 import vl_convert
 
-from analysis import charts, theme, timeline
+from analysis import charts, physics, theme, timeline
+from analysis.client import client_figures
 from analysis.hardware import cpu_figures, gpu_figures
 from analysis.runs import Run
 from analysis.timechart import over_time
@@ -28,6 +29,9 @@ class Tables:
     samples: pl.DataFrame
     bins: pl.DataFrame
     started_at_ns: int
+    physics: pl.DataFrame
+    gpu_physics: pl.DataFrame
+    client: pl.DataFrame
 
 
 def tables(run: Run) -> Tables:
@@ -38,13 +42,17 @@ def tables(run: Run) -> Tables:
     """
     points, samples = run.points(), run.samples()
     started_at_ns = int(run.manifest["started_at_ns"])
+    gpus = gpu_figures(points, samples)
     return Tables(
         points=points,
-        gpus=gpu_figures(points, samples),
+        gpus=gpus,
         cpu=cpu_figures(points, samples),
         samples=samples,
         bins=timeline.request_bins(run.records(), started_at_ns),
         started_at_ns=started_at_ns,
+        physics=physics.physics(points, gpus, physics.completed_cells(points, run.records(), run.corpus), run.batch),
+        gpu_physics=physics.gpu_physics(points, gpus, run.batch),
+        client=client_figures(points, samples),
     )
 
 

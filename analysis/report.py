@@ -1,8 +1,8 @@
 """A run -> one HTML page that needs nothing but itself: no address in it is ever fetched."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +15,15 @@ from analysis import readable, takes
 from analysis.figures import Tables, specifications, tables
 from analysis.levels import USABLE, axis, headline_of, level_text, levelled
 from analysis.runs import Run, open_run
+from analysis.server_tables import client_table, gpu_table, physics_table
 from analysis.summary import sentences, started_utc, warning_text
+from analysis.tabular import Column, Table
 from loadgen import atomic
 from loadgen.clock import NS_PER_MS, NS_PER_S
 
 VEGA_GLOBALS = "window.vegaEmbed = vegaEmbed;"
 LEVELS = ("concurrency", "rate_per_s")
 LOG_KEYS = frozenset({"at_ns", "event"})
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column of a table on the page: heading, unit below it, and whether it is words or a figure."""
-
-    name: str
-    unit: str = ""
-    words: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A table on the page, as text; a row's note, where not empty, stands below it."""
-
-    columns: list[Column]
-    rows: list[list[str]]
-    notes: Sequence[str] = ()
 
 
 def write_report(run_path: Path, out: Path) -> Path:
@@ -70,7 +54,9 @@ def page(run: Run) -> str:
         takes=takes_table(of.points),
         models=model_table(run.models()),
         composing=composing_table(of.points, run.composing()),
+        physics=physics_table(of),
         gpus=gpu_table(of),
+        client=client_table(of),
         checks=check_table(of.points),
         sections=provenance(run),
     )
@@ -164,21 +150,6 @@ def _scaled(value: float | None, unit: float) -> float | None:
 
 def _percent(share: float | None) -> str:
     return readable.MISSING if share is None else f"{100 * share:.2g}"
-
-
-def gpu_table(of: Tables) -> Table:
-    """Return the figures of every GPU at every point; no rows where the server has none."""
-    facts = levelled(of.points).select("point", "level", "completed")
-    columns = [
-        Column(axis(of.points).heading),
-        Column("GPU", words=True),
-        Column("Utilisation"),
-        Column("Power", "W"),
-    ]
-    columns += [Column("Power limit", "W"), Column("Memory used", "most"), Column("Memory")]
-    columns += [Column("Energy", "J/event")]
-    rows = of.gpus.join(facts, on="point", maintain_order="left").iter_rows(named=True)
-    return Table(columns, [_gpu_row(row) for row in rows])
 
 
 def check_table(points: pl.DataFrame) -> Table:
@@ -283,16 +254,6 @@ def _shares(of: Tables) -> dict[Column, pl.Series]:
         Column("Instances", "% busy"): 100 * of.points["server_busy"],
         Column("GPU", "%, mean"): 100 * gpu,
     }
-
-
-def _gpu_row(row: Mapping[str, Any]) -> list[str]:
-    known = row["energy_j"] is not None and row["completed"]
-    return [
-        *(level_text(row["level"]), row["gpu"], readable.percent(row["utilisation"])),
-        *(readable.number(row["power_w"]), readable.number(row["power_limit_w"])),
-        *(readable.gibibytes(row["memory_used_max_bytes"]), readable.gibibytes(row["memory_total_bytes"])),
-        readable.number(row["energy_j"] / row["completed"] if known else None),
-    ]
 
 
 def _width(spec: Mapping[str, Any]) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 
 import polars as pl
 
+from analysis import physics
+from analysis.hardware import gpu_figures
 from loadgen.errors import PlanError
 
 FORMAT = 1
@@ -79,6 +81,21 @@ class Run:
             PlanError: the file is missing or damaged.
         """
         return _read_parquet(self.path / "samples.parquet")
+
+    def physics(self) -> pl.DataFrame:
+        """Return each point in terms of physics: events, cells, energy and GPU time (`physics.PHYSICS_SCHEMA`).
+
+        Raises:
+            PlanError: a file is missing or damaged.
+        """
+        points = self.points()
+        cells = physics.completed_cells(points, self.records(), self.corpus)
+        return physics.physics(points, gpu_figures(points, self.samples()), cells, self.batch)
+
+    @property
+    def batch(self) -> int:
+        """Events a request."""
+        return int(self.plan.get("batch", 1))
 
     def answer(self) -> dict[str, Any] | None:
         """Return the answer of a search (`loadgen.search.Answer`); None if the run was none, or did not end."""

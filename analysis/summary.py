@@ -12,6 +12,7 @@ from analysis.levels import SURE, USABLE, axis, headline_of, level_text, levelle
 from analysis.readable import counted, duration, listed, number, percent
 from analysis.runs import Run
 from analysis.scaling import Level
+from analysis.server_tables import best_words, gpu_words
 from loadgen.clock import NS_PER_S
 
 MOST_FAILURES_TOLD = 5
@@ -34,10 +35,11 @@ def sentences(run: Run, of: Tables) -> list[Sentence]:
         _subject(run, of.points),
         *_answer(run),
         *_best(of.points),
+        *_physics(of),
         *_failures(run, of.points),
         *_verdicts(of.points),
         *_server_counts(of.points),
-        *_missing(of),
+        *(Sentence(*words) for words in gpu_words(of)),
         *_ended(run),
         *_warnings(run),
     ]
@@ -199,14 +201,10 @@ def _server_counts(points: pl.DataFrame) -> list[Sentence]:
     return [Sentence(text, "warning")]
 
 
-def _missing(of: Tables) -> list[Sentence]:
-    if of.samples.filter(pl.col("source") == "metrics").is_empty():
-        text = "No metrics page was read: GPU and CPU utilisation, power and memory are missing."
-    elif of.gpus["utilisation"].is_null().all():
-        text = "No GPU metrics on this server: GPU utilisation, power and memory are missing."
-    else:
-        return []
-    return [Sentence(text, "plain")]
+def _physics(of: Tables) -> list[Sentence]:
+    best = best_point(of.points)
+    words = best_words(of, int(best["point"])) if best is not None else None
+    return [Sentence(words)] if words else []
 
 
 def _ended(run: Run) -> list[Sentence]:
