@@ -80,6 +80,10 @@ def doctor(  # noqa: PLR0913, PLR0917 - each is one option
     metrics_url: opt.MetricsUrl = None,
     metrics_header: opt.MetricsHeaders = None,
     collect_metrics: opt.CollectMetrics = True,
+    page: Annotated[
+        list[Path] | None,
+        typer.Option("--page", metavar="FILE", help="Look at a metrics page in a file instead; repeatable."),
+    ] = None,
     json: opt.JsonFlag = False,
 ) -> None:
     """Look at a server without sending load: what can be reached, its state, and what to do about each fault.
@@ -90,9 +94,16 @@ def doctor(  # noqa: PLR0913, PLR0917 - each is one option
 
     - `doctor -u localhost:8001 -m traccc-gpu`
     - `doctor -u triton.example.org:443 --tls -m traccc-gpu --metrics-url https://triton.example.org/metrics`
+    - `doctor --page metrics.txt --page later.txt`
     """
-    from loadgen import api  # noqa: PLC0415
+    from loadgen import api, recorded  # noqa: PLC0415
     from loadgen.doctor import examined  # noqa: PLC0415
+
+    if page:
+        kept = [recorded.contents(path) for path in page]
+        for line in [msgspec.json.encode(each).decode() for each in kept] if json else recorded.table(kept):
+            typer.echo(line)
+        return
 
     pages = tuple(metrics_url or (api.default_metrics_url(url),)) if collect_metrics else ()
     target = Endpoint(

@@ -1,12 +1,11 @@
 """What of a server can be reached, what state it is in, and what to do about each fault; no load is sent."""
 
 import asyncio
-import math
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from loadgen import clock, kserve
+from loadgen import clock, kserve, recorded
 from loadgen import endpoint as endpoints
 from loadgen.endpoint import UNIX, Endpoint
 from loadgen.errors import TargetError
@@ -18,7 +17,6 @@ from loadgen.server.triton import Triton
 
 CONNECT_TIMEOUT_S = 5.0
 SHOWN_MODELS = 12
-GPU_GAUGES = ("nv_gpu_utilization", "nv_gpu_power_usage", "nv_gpu_power_limit", "nv_gpu_memory_used_bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,17 +162,16 @@ async def _page(page: Page) -> AsyncIterator[Finding]:
 
 def gpu_finding(samples: Sequence[Sample]) -> Finding:
     """Say what a page knows of GPUs; one whose every gauge is 0 is a collector that does not work."""
-    gauges = [sample for sample in samples if sample.metric in GPU_GAUGES]
-    if not gauges:
+    found = recorded.of_gpus(samples)
+    if not found:
         mend = "GPU figures will be missing: DCGM is absent, or does not serve this GPU (MIG, a second agent)"
-        return Finding("GPUs", "note", "the page has none", mend)
-    uuids = {sample.labels for sample in gauges}
-    if all(math.isclose(sample.value, 0.0) for sample in gauges):
+        return Finding("GPUs", "note", "the page has none", f"{mend}; add a page of dcgm-exporter, or --nvml")
+    if len(recorded.dead_gpus(found)) == len(found):
         return Finding(
-            "GPUs", "fault", f"{len(uuids)} named, every gauge is 0", "the collector does not work: see DCGM"
+            "GPUs", "fault", f"{len(found)} named, every gauge is 0", "the collector does not work: see DCGM"
         )
-    metrics_found = ", ".join(sorted({sample.metric for sample in gauges}))
-    return Finding("GPUs", "ok", f"{len(uuids)}: {metrics_found}")
+    metrics_found = ", ".join(sorted({metric for each in found.values() for metric in each}))
+    return Finding("GPUs", "ok", f"{len(found)}: {metrics_found}")
 
 
 async def examined(target: Endpoint) -> list[Finding]:

@@ -97,11 +97,14 @@ def test_certificates_that_do_not_fit(tmp_path: Path, name: str, mend: str) -> N
 
 
 def test_a_page_of_zeros_is_a_collector_that_does_not_work() -> None:
-    """Named GPUs whose every gauge is 0 are a fault; one that is not 0 is enough to be well."""
+    """GPUs whose use, power and memory are 0 are a fault, whatever their limit; one of them is enough to be well."""
     page = '{metric}{{gpu_uuid="GPU-1"}} {value}\n'
     zeros = "".join(page.format(metric=name, value=0) for name in ("nv_gpu_utilization", "nv_gpu_power_usage"))
     assert gpu_finding(parse_page(zeros, 0)).state == "fault"
-    assert gpu_finding(parse_page(zeros + page.format(metric="nv_gpu_power_limit", value=300), 0)).state == "ok"
+    limit = page.format(metric="nv_gpu_power_limit", value=300)
+    assert gpu_finding(parse_page(zeros + limit, 0)).state == "fault"
+    memory = page.format(metric="nv_gpu_memory_used_bytes", value=1e9)
+    assert gpu_finding(parse_page(zeros + memory, 0)).state == "ok"
     assert gpu_finding([]).state == "note"
 
 
