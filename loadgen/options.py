@@ -264,6 +264,10 @@ MetricsHeaders = Annotated[
 MetricsIntervalMs = Annotated[
     int, typer.Option("--metrics-interval", min=1, metavar="MS", help="Time between polls.")
 ]
+Nvml = Annotated[
+    Literal["auto", "on", "off"],
+    typer.Option("--nvml", help="Read this host's GPUs by NVML (extra gpu); auto where the server is on this host."),
+]
 ReadyTimeoutS = Annotated[float, typer.Option("--ready-timeout-s", min=0.1, help="How long to wait for the server.")]
 Output = Annotated[Path, typer.Option("-o", "--output", help="Folder below which the run directory is made.")]
 Name = Annotated[str, typer.Option("--name", help="Name of the run directory; the model's if not given.")]

@@ -223,6 +223,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     spin_us: NotNegative = 1200
     deadline_ms: Positive = 300_000
     metrics_interval_ms: Positive = 1000
+    nvml: Literal["auto", "on", "off"] = "auto"
     seed: NotNegative = 0
     batch: Positive = 1
     order: Literal["shuffle", "sequential", "random"] = "shuffle"

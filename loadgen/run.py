@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from loadgen import atomic, clock, corpus, environment, finish, fleet, models, points, rundir, seal, trace
+from loadgen import atomic, clock, corpus, environment, finish, fleet, host, models, nvml, points, rundir, seal, trace
 from loadgen import plan as plans
 from loadgen.bench import Bench, Point, Served, read_statistics
 from loadgen.commands import Failed, Open, Progress
@@ -23,6 +23,7 @@ from loadgen.point import measure_point
 from loadgen.prepare import Source, index_json, prepare
 from loadgen.progress import Observer
 from loadgen.rundir import EventLog, RunDirectory, Sample
+from loadgen.sampling import Read, Sampler
 from loadgen.seek import seek
 from loadgen.server.metrics import Poller, pages
 
@@ -107,6 +108,7 @@ async def _bench(job: Job, directory: RunDirectory, log: EventLog) -> AsyncItera
     atomic.write(directory.plan, plans.to_json(plans.written(plan)))
     atomic.write(directory.environment, _pretty(environment.describe()))
     async with contextlib.AsyncExitStack() as stack:
+        gpus = stack.enter_context(nvml.opened(plan.nvml, plan.endpoint.grpc, nvml.installed()))
         met = await models.meet(stack, plan)
         in_streams = any(each.metadata.decoupled for each in met)
         plan = plans.resolved(plan, in_streams=in_streams)
@@ -122,7 +124,7 @@ async def _bench(job: Job, directory: RunDirectory, log: EventLog) -> AsyncItera
                 _hear(bench, news)
 
         workers = await stack.enter_async_context(fleet.fleet(plan.workers, on_report, directory.worker_errors))
-        poller = await stack.enter_async_context(_polling(job, log))
+        poller = await stack.enter_async_context(_polling(job, log, gpus))
         served = tuple(models.served(each, index) for each in met)
         bench = Bench(plan, directory, log, job.observer, job.interrupt, served, workers, target, background=poller)
         bench.bodies = len(index.bodies)
@@ -240,24 +242,30 @@ def _joint_corpus(job: Job, directory: RunDirectory, models: list[ModelMetadata]
 
 
 @asynccontextmanager
-async def _polling(job: Job, log: EventLog) -> AsyncIterator[tuple[asyncio.Task[None], ...]]:
-    """Poll the metrics pages while the context lasts; yields a task a page."""
+async def _polling(job: Job, log: EventLog, gpus: Read | None) -> AsyncIterator[tuple[asyncio.Task[None], ...]]:
+    """Poll the metrics pages, our own host and its GPUs while the context lasts; yields a task each.
+
+    All are read once more at the end, so that the last window lies between two readings.
+    """
 
     def on_warning(text: str) -> None:
         log.event("warning", text=text)
         job.observer.warn(text)
 
     interval_ms = job.plan.metrics_interval_ms
-    tasks = tuple(
-        asyncio.create_task(Poller(page, interval_ms, log.samples, on_warning).run())
-        for page in pages(job.plan.endpoint)
-    )
+    pollers = [Poller(page, interval_ms, log.samples, on_warning) for page in pages(job.plan.endpoint)]
+    samplers = [Sampler(read, interval_ms, log.samples) for read in (host.read, gpus) if read is not None]
+    readers: tuple[Poller | Sampler, ...] = (*pollers, *samplers)
+    tasks = tuple(asyncio.create_task(each.run()) for each in readers)
     try:
         yield tasks
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(each.once() for each in readers if each.has_read), return_exceptions=True)
+        for sampler in samplers:
+            sampler.close()
 
 
 def _hear(bench: Bench, news: Progress | Failed) -> None:

@@ -6,6 +6,7 @@ import re
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -19,7 +20,7 @@ from loadgen.rundir import Sample, canonical_labels
 
 SOURCE = "metrics"
 PAGE_BYTES = 16 << 20
-PAGE_TIMEOUT = aiohttp.ClientTimeout(total=5)
+PAGE_TIMEOUT_S = 5.0
 
 
 def parse_page(text: str, at_ns: int, instance: str = "") -> list[Sample]:
@@ -63,6 +64,14 @@ def pages(endpoint: Endpoint) -> list[Page]:
     return [Page(url, headers, tls, urlsplit(url).netloc if len(urls) > 1 else "") for url in urls]
 
 
+class NoPageError(Exception):
+    """What a server gave is no metrics page; its text says what it is."""
+
+
+FAULTS = (TimeoutError, aiohttp.ClientError, NoPageError, ValueError)
+"""What reading a page may raise."""
+
+
 class Poller:
     """Reads one metrics page again and again; what fails is told once, and simply missing from the samples."""
 
@@ -72,16 +81,20 @@ class Poller:
         interval_ms: int,
         on_samples: Callable[[list[Sample]], None],
         on_warning: Callable[[str], None],
+        timeout_s: float = PAGE_TIMEOUT_S,
     ) -> None:
         self._page = page
         self._interval_ns = interval_ms * clock.NS_PER_MS
         self._on_samples = on_samples
         self._on_warning = on_warning
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._told: set[str] = set()
+        self.has_read = False
+        """Whether the page was ever read."""
 
     async def run(self) -> None:
         """Poll until cancelled, one page an interval from the start, late pages not made up for."""
-        async with aiohttp.ClientSession(timeout=PAGE_TIMEOUT, headers=self._page.headers) as session:
+        async with aiohttp.ClientSession(timeout=self._timeout, headers=self._page.headers) as session:
             due_ns = clock.now_ns()
             while True:
                 await self._poll(session)
@@ -90,21 +103,39 @@ class Poller:
 
     async def once(self) -> None:
         """Read the page."""
-        async with aiohttp.ClientSession(timeout=PAGE_TIMEOUT, headers=self._page.headers) as session:
+        async with aiohttp.ClientSession(timeout=self._timeout, headers=self._page.headers) as session:
             await self._poll(session)
 
     async def _poll(self, session: aiohttp.ClientSession) -> None:
         try:
-            samples = await read(session, self._page)
-        except TargetError as error:
-            self._warn(f"metrics page {self._page.url}: {error}; its figures are missing from this run")
+            samples = await _read(session, self._page)
+        except FAULTS as error:
+            self._warn(error)
         else:
+            self.has_read = True
             self._on_samples(samples)
 
-    def _warn(self, text: str) -> None:
-        if text not in self._told:
-            self._told.add(text)
-            self._on_warning(text)
+    def _warn(self, error: Exception) -> None:
+        """Tell a kind of failure once, whatever its words are at each poll."""
+        kind = str(error) if isinstance(error, NoPageError) else type(error).__name__
+        if kind not in self._told:
+            self._told.add(kind)
+            missing = "further figures are missing" if self.has_read else "its figures are missing from this run"
+            self._on_warning(f"metrics page {self._page.url}: {_in_words(error)}; {missing}")
+
+
+def _figures(text: str, at_ns: int, instance: str) -> list[Sample]:
+    samples = parse_page(text, at_ns, instance)
+    if not samples:
+        raise NoPageError("holds no figure")
+    return samples
+
+
+async def _read(session: aiohttp.ClientSession, page: Page) -> list[Sample]:
+    at_ns = clock.now_ns()
+    # A redirect is not followed: it may lead to a login page, or carry our headers to another host.
+    async with session.get(page.url, ssl=page.tls or True, allow_redirects=False) as response:
+        return _figures(await _text(response), at_ns, page.instance)
 
 
 async def read(session: aiohttp.ClientSession, page: Page) -> list[Sample]:
@@ -113,12 +144,9 @@ async def read(session: aiohttp.ClientSession, page: Page) -> list[Sample]:
     Raises:
         TargetError: it cannot be read, or is no metrics page; in words that go behind its name.
     """
-    at_ns = clock.now_ns()
     try:
-        async with session.get(page.url, ssl=page.tls or True) as response:
-            response.raise_for_status()
-            return parse_page(await _text(response), at_ns, page.instance)
-    except (TimeoutError, aiohttp.ClientError, ValueError) as error:
+        return await _read(session, page)
+    except FAULTS as error:
         raise TargetError(_in_words(error)) from error
 
 
@@ -131,17 +159,28 @@ async def read_once(page: Page) -> tuple[list[Sample], list[str]]:
 
 
 async def _text(response: aiohttp.ClientResponse) -> str:
-    """Return the page, unless it is far larger than any metrics page."""
+    """Return the page.
+
+    Raises:
+        NoPageError: it is none by its status or type, or far larger than any metrics page.
+    """
+    if response.status != HTTPStatus.OK:
+        to = f" to {response.headers['Location']}" if "Location" in response.headers else ""
+        raise NoPageError(f"answers {response.status} {response.reason}{to}")
+    if response.content_type == "text/html":
+        raise NoPageError("answers with HTML, which is not Prometheus text")
     content = await response.content.read(PAGE_BYTES + 1)
     while len(content) <= PAGE_BYTES and (more := await response.content.read(PAGE_BYTES + 1 - len(content))):
         content += more
     if len(content) > PAGE_BYTES:
-        raise ValueError(f"it is larger than {PAGE_BYTES >> 20} MB")
+        raise NoPageError(f"is larger than {PAGE_BYTES >> 20} MB")
     return content.decode(errors="replace")
 
 
 def _in_words(error: Exception) -> str:
     match error:
+        case NoPageError():
+            return str(error)
         case aiohttp.ClientResponseError():
             return f"answers {error.status} {error.message}"
         case asyncio.TimeoutError():
