@@ -12,7 +12,7 @@ from loadgen.clock import NS_PER_S
 from loadgen.gpus import MIG_SEPARATOR
 
 J_PER_KWH = 3.6e6
-COUNTER, MEAN_POWER, MIXED = "counter", "mean power x window", "counter, mean power x window"
+COUNTER, MEAN_POWER, MIXED = "counter", "mean power", "counter and mean power"
 
 GPU_PHYSICS_SCHEMA: dict[str, pl.DataType] = {
     "point": pl.UInt32(),

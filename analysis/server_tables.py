@@ -18,16 +18,20 @@ NVML_ONLY = "nvml"
 def physics_table(of: Tables) -> Table:
     """Return each point in terms of physics; figures the run has nothing for are left out."""
     frame = _at_levels(of, of.physics).sort("level", "point")
-    wide = (pl.col("joules_per_event_high") - pl.col("joules_per_event_low")) / 2
-    frame = frame.with_columns(half=100 * wide / pl.col("joules_per_event"), limit=100 * pl.col("power_fraction"))
+    # Of an interval that is not symmetric the larger side, as for every ± of the page.
+    frame = frame.with_columns(
+        side=100 * (pl.col("joules_per_event_high") / pl.col("joules_per_event") - 1),
+        limit=100 * pl.col("power_fraction"),
+        kilocells_per_s=pl.col("cells_per_s") / 1000,
+    )
     figures = {
         Column("Events", "1/s"): "events_per_s",
-        Column("Cells", "1/s"): "cells_per_s",
+        Column("Cells", "thousands/s"): "kilocells_per_s",
         Column("GPU time", "s/event"): "gpu_seconds_per_event",
         Column("Power", "W"): "power_w",
         Column("Power", "% of limit"): "limit",
         Column("Energy", "J/event"): "joules_per_event",
-        Column("± J", "%"): "half",
+        Column("± J", "%"): "side",
         Column("Events", "per kWh"): "events_per_kwh",
     }
     known = {column: frame[name] for column, name in figures.items() if frame[name].is_not_null().any()}
@@ -44,8 +48,8 @@ def physics_table(of: Tables) -> Table:
 def gpu_table(of: Tables) -> Table:
     """Return the figures of every GPU at every point; no rows where there are none."""
     columns = [_heading(of), Column("GPU", words=True), Column("Utilisation"), Column("Power", "W")]
-    columns += [Column("Power limit", "W"), Column("Power", "of limit"), Column("Memory used", "most")]
-    columns += [Column("Memory"), Column("GPU time", "s/event"), Column("Energy", "J/event")]
+    columns += [Column("Limit", "W"), Column("Power", "of limit"), Column("Memory", "most used, of all")]
+    columns += [Column("GPU time", "s/event"), Column("Energy", "J/event")]
     columns += [Column("Energy from", words=True), Column("Read from", words=True)]
     own = of.gpu_physics.select("point", "gpu", "gpu_seconds_per_event", "joules_per_event", "energy_source")
     frame = _at_levels(of, of.gpus.join(own, on=["point", "gpu"], how="left", maintain_order="left"))
@@ -54,28 +58,33 @@ def gpu_table(of: Tables) -> Table:
 
 def client_table(of: Tables) -> Table:
     """Return what our own host did at every point; no rows where nothing was sampled."""
-    frame = _at_levels(of, of.client)
-    columns = [_heading(of), Column("Host CPU", "busy"), Column("Our processes", "cores")]
-    columns += [Column("Loop lag", "p99, ms")]
-    columns += [Column("Network in", "MB/s"), Column("Network out", "MB/s"), Column("Loopback", "MB/s")]
-    if frame.select(pl.all_horizontal(pl.col("host_cpu", "process_cpu_cores").is_null()).all()).item():
-        return Table(columns, [])
-    return Table(columns, [_client_row(row) for row in frame.iter_rows(named=True)])
+    frame = _at_levels(of, of.client).sort("level", "point")
+    columns = {
+        Column("Host CPU", "busy, %"): 100 * frame["host_cpu"],
+        Column("Our processes", "cores"): frame["process_cpu_cores"],
+        Column("Loop lag", "p99, ms"): frame["loop_lag_p99_ns"] / NS_PER_MS,
+        Column("Network in", "MB/s"): frame["network_in_bytes_per_s"] / 1e6,
+        Column("Network out", "MB/s"): frame["network_out_bytes_per_s"] / 1e6,
+        Column("Loopback", "MB/s"): frame["loopback_bytes_per_s"] / 1e6,
+    }
+    known = frame["host_cpu"].is_not_null().any() or frame["process_cpu_cores"].is_not_null().any()
+    cells = [_level(frame), *(readable.column(values.to_list()) for values in columns.values())]
+    return Table([_heading(of), *columns], [list(row) for row in zip(*cells, strict=True)] if known else [])
 
 
 def best_words(of: Tables, point: int) -> str | None:
     """Return the physics of a point in a sentence; None if nothing but its throughput is known."""
     found = of.physics.filter(pl.col("point") == point).row(0, named=True)
-    said = [f"{number(found['cells_per_s'])} cells/s"] if found["cells_per_s"] is not None else []
+    said = [f"{_rounded(found['cells_per_s'])} cells/s"] if found["cells_per_s"] is not None else []
     if found["joules_per_event"] is not None:
-        kwh = f"{number(found['events_per_kwh'])} events/kWh, " if found["events_per_kwh"] is not None else ""
+        kwh = f"{_rounded(found['events_per_kwh'])} events/kWh, " if found["events_per_kwh"] is not None else ""
         words = f"{kwh}from {found['energy_source']} of {counted(found['gpus'], 'GPU')}"
         said.append(f"{number(found['joules_per_event'])} J an event ({words})")
     if found["gpu_seconds_per_event"] is not None:
         said.append(f"{number(found['gpu_seconds_per_event'])} GPU-seconds an event")
     if found["power_fraction"] is not None:
         said.append(f"{percent(found['power_fraction'])} of the power limit")
-    return f"In terms of physics, there: {', '.join(said)}." if said else None
+    return f"In terms of physics, at the point of best throughput: {', '.join(said)}." if said else None
 
 
 def gpu_words(of: Tables) -> list[tuple[str, str]]:
@@ -98,6 +107,11 @@ def gpu_words(of: Tables) -> list[tuple[str, str]]:
     return said
 
 
+def _rounded(value: float) -> str:
+    """Return three significant digits of a large figure: `2,520,000`."""
+    return f"{float(f'{value:.3g}'):,.10g}"
+
+
 def _at_levels(of: Tables, frame: pl.DataFrame) -> pl.DataFrame:
     facts = levelled(of.points).select("point", "level")
     return frame.join(facts, on="point", how="left", maintain_order="left")
@@ -116,17 +130,7 @@ def _gpu_row(row: Mapping[str, Any]) -> list[str]:
     return [
         *(level_text(row["level"]), name, percent(row["utilisation"])),
         *(number(row["power_w"]), number(row["power_limit_w"]), percent(row["power_fraction"])),
-        *(readable.gibibytes(row["memory_used_max_bytes"]), readable.gibibytes(row["memory_total_bytes"])),
+        " of ".join(readable.gibibytes(row[name]) for name in ("memory_used_max_bytes", "memory_total_bytes")),
         *(number(row["gpu_seconds_per_event"]), number(row["joules_per_event"])),
         *(row["energy_source"] or readable.MISSING, row["source"] or readable.MISSING),
-    ]
-
-
-def _client_row(row: Mapping[str, Any]) -> list[str]:
-    lag_ns = row["loop_lag_p99_ns"]
-    rates = [row[f"{name}_bytes_per_s"] for name in ("network_in", "network_out", "loopback")]
-    return [
-        *(level_text(row["level"]), percent(row["host_cpu"]), number(row["process_cpu_cores"])),
-        number(None if lag_ns is None else lag_ns / NS_PER_MS),
-        *(number(None if rate is None else rate / 1e6) for rate in rates),
     ]
