@@ -53,7 +53,8 @@ def gpu_table(of: Tables) -> Table:
     columns += [Column("Energy from", words=True), Column("Read from", words=True)]
     own = of.gpu_physics.select("point", "gpu", "gpu_seconds_per_event", "joules_per_event", "energy_source")
     frame = _at_levels(of, of.gpus.join(own, on=["point", "gpu"], how="left", maintain_order="left"))
-    return Table(columns, [_gpu_row(row) for row in frame.iter_rows(named=True)])
+    names = readable.short_names(of.gpus["gpu"])
+    return Table(columns, [_gpu_row(row, names[row["gpu"]]) for row in frame.iter_rows(named=True)])
 
 
 def client_table(of: Tables) -> Table:
@@ -125,8 +126,8 @@ def _level(frame: pl.DataFrame) -> list[str]:
     return list(map(level_text, frame["level"]))
 
 
-def _gpu_row(row: Mapping[str, Any]) -> list[str]:
-    name = f"{row['gpu']} ({row['mig_profile']})" if row["mig_profile"] else row["gpu"]
+def _gpu_row(row: Mapping[str, Any], name: str) -> list[str]:
+    name = f"{name} ({row['mig_profile']})" if row["mig_profile"] else name
     return [
         *(level_text(row["level"]), name, percent(row["utilisation"])),
         *(number(row["power_w"]), number(row["power_limit_w"]), percent(row["power_fraction"])),
