@@ -133,3 +133,39 @@ def test_a_run_without_gpus_still_has_events_and_cells(tmp_path: Path) -> None:
     assert "cells/s" in said
     assert "J an event" not in said
     assert "per kWh" not in report.page(run)
+
+
+def test_a_collector_of_zeros_is_named_once_and_nothing_is_made_of_it(tmp_path: Path) -> None:
+    """No utilisation, no power, no joule of it in table or page; the summary says which GPUs, and why."""
+    path = write_run(tmp_path / "run", Story(concurrency=(1, 2)))
+    is_gpu = pl.col("labels").str.contains("gpu_uuid") & (pl.col("metric") != "nv_gpu_power_limit")
+    samples = pl.read_parquet(path / "samples.parquet")
+    zeros = samples.with_columns(value=pl.when(is_gpu).then(0.0).otherwise("value"))
+    zeros.write_parquet(path / "samples.parquet")
+    run = open_run(path)
+    of = figures.tables(run)
+    assert of.gpus.is_empty()
+    assert run.physics()["energy_j"].is_null().all()
+    said = [each for each in sentences(run, of) if "that collector does not work" in each.text]
+    assert [each.kind for each in said] == ["warning"]
+    assert "GPU-0a1b2c3d and GPU-1a1b2c3d" in said[0].text
+    assert "0.0 %" not in report.page(run)
+
+
+def test_figures_of_nvml_alone_are_said_to_be_of_our_own_host(tmp_path: Path) -> None:
+    """Where no page names a GPU, the summary says whose GPUs these are."""
+    path = write_run(tmp_path / "run", Story(concurrency=(1, 2), gpus=1))
+    samples = pl.read_parquet(path / "samples.parquet")
+    names = {
+        "nv_gpu_utilization": "nvml_utilization_gpu_percent",
+        "nv_gpu_power_usage": "nvml_power_usage_milliwatts",
+    }
+    own = samples.filter(pl.col("metric").is_in(names)).with_columns(
+        pl.col("metric").replace(names), source=pl.lit("nvml"), value=1000 * pl.col("value")
+    )
+    others = samples.filter(~pl.col("labels").str.contains("gpu_uuid"))
+    pl.concat([others, own]).write_parquet(path / "samples.parquet")
+    run = open_run(path)
+    texts = [each.text for each in sentences(run, figures.tables(run))]
+    assert sum("our own host, read by NVML" in text for text in texts) == 1
+    assert run.physics()["energy_source"].unique().to_list() == [physics.MEAN_POWER]
