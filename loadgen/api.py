@@ -15,7 +15,7 @@ from analysis.readable import counted, duration
 from analysis.report import write_report
 from analysis.runs import Run, open_run
 from inputs.source import open_source
-from loadgen.endpoint import UNIX, Endpoint, Tls
+from loadgen.endpoint import UNIX, Endpoint, Prometheus, Tls
 from loadgen.errors import PlanError
 from loadgen.plan import (
     MAX_IN_FLIGHT,
@@ -121,6 +121,8 @@ def plan_of(  # noqa: PLR0913 - each is one option of the command line
     metrics_headers: Mapping[str, str] | None = None,
     metrics_interval_ms: int = 1000,
     nvml: Literal["auto", "on", "off"] = "auto",
+    prometheus: Prometheus | None = None,
+    replicas: int = 0,
     seed: int = 0,
     batch: int = 1,
     order: Literal["shuffle", "sequential", "random"] = "shuffle",
@@ -141,13 +143,15 @@ def plan_of(  # noqa: PLR0913 - each is one option of the command line
     `composing_models` are called by the model (BLS); an ensemble tells its own.
     `order` and `weights` are of the requests (of the streams, for a model that keeps state), as in `corpus.passes`;
     `metrics_url` (one, or one a replica) "" means port 8002 of the same host, None that no page is polled.
+    `prometheus` is asked once the run is over; `replicas` are behind a balancer at `url` (0: found out).
 
     Raises:
         PlanError: an option is out of range or does not parse.
     """
     pages = default_metrics_url(url) if metrics_url in ("", ()) else metrics_url
     urls = (pages,) if isinstance(pages, str) else tuple(pages or ())
-    endpoint = Endpoint(url, model, version, urls, tls, dict(headers or {}), dict(metrics_headers or {}))
+    sent = dict(headers or {}), dict(metrics_headers or {})
+    endpoint = Endpoint(url, model, version, urls, tls, *sent, prometheus=prometheus, replicas=replicas)
     plan = Plan(
         endpoint=endpoint,
         inputs=input_of(input_data),

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from loadgen.endpoint import Tls
+from loadgen.endpoint import Prometheus, Tls, header_option, query_option
 from loadgen.errors import PlanError
 from loadgen.plan import (
     Arrivals,
@@ -58,6 +58,19 @@ def tls_of(asked: bool, ca: str, cert: str, key: str, server_name: str) -> Tls |
     ca, cert, key = (os.path.abspath(path) if path else "" for path in (ca, cert, key))  # noqa: PTH100
     given = Tls(ca, cert, key, server_name)
     return given if asked or given != Tls() else None
+
+
+def prometheus_of(url: str, headers: list[str] | None, queries: list[str] | None, selector: str) -> Prometheus | None:
+    """Return the Prometheus server that options name; None if they name none.
+
+    Raises:
+        PlanError: a text does not parse, or there is something to ask but no server.
+    """
+    if not url and (headers or queries or selector):
+        raise PlanError("--prometheus-url: is missing; the other --prometheus options say what to ask of it")
+    if not url:
+        return None
+    return Prometheus(url, dict(map(header_option, headers or [])), selector, dict(map(query_option, queries or [])))
 
 
 @dataclass(frozen=True, slots=True)

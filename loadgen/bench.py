@@ -6,7 +6,8 @@ from collections.abc import Coroutine, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from loadgen import clock
+from loadgen import balance, clock, replicas
+from loadgen.balance import Balance
 from loadgen.commands import Progress
 from loadgen.errors import TargetError
 from loadgen.fleet import Fleet, together
@@ -14,7 +15,8 @@ from loadgen.kserve import Statistics
 from loadgen.plan import Load, Plan, Stopping, model_key
 from loadgen.pointlog import Target
 from loadgen.progress import Observer
-from loadgen.rundir import EventLog, RunDirectory
+from loadgen.rundir import OWN_SOURCE, EventLog, RunDirectory, Sample
+from loadgen.server.metrics import Page
 from loadgen.server.triton import Triton
 
 QUIET_POLL_NS = 50 * clock.NS_PER_MS
@@ -62,6 +64,13 @@ class Bench:
     background: tuple[asyncio.Task[None], ...]
     composing: tuple[Served, ...] = ()
     """Models that the served ones call: their statistics are read too."""
+
+    pages: tuple[Page, ...] = ()
+    """Of replicas, where there are several: their sums are the server's counters."""
+
+    balance: Balance = field(default_factory=Balance)
+    balanced: str = ""
+    """Why its counters are those of several servers, once that is logged."""
 
     baseline: Statistics | None = None
     """The server's counters before our first request."""
@@ -113,15 +122,43 @@ async def _racing(*waits: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - a 
 async def read_statistics(bench: Bench) -> Statistics | None:
     """Read the server's counters once; None, with a warning, where it has none to give."""
     try:
-        known = await _read(bench.served)
-        if len(known) < len(bench.served):
-            return None
-        whole = Statistics.together(known) if len(known) > 1 else next(iter(known.values()))
-        return replace(whole, composing=await _read(bench.composing)) if bench.composing else whole
+        reading = await _from_pages(bench) if bench.pages else await _from_server(bench)
     except TargetError as error:
         bench.observer.warn(f"server statistics are missing: {error}")
         bench.log.event("warning", text=str(error))
         return None
+    if reading is not None:
+        bench.balance.see(reading)
+        tell_balance(bench)
+    return reading
+
+
+def tell_balance(bench: Bench) -> None:
+    """Log, once, that several servers are read as one."""
+    if bench.balance.reason and not bench.balanced:
+        bench.balanced = bench.balance.reason
+        bench.log.event("balanced", reason=bench.balanced)
+        bench.observer.warn(f"server statistics are unavailable: {bench.balanced}; {balance.REMEDY}")
+
+
+async def _from_server(bench: Bench) -> Statistics | None:
+    known = await _read(bench.served)
+    if len(known) < len(bench.served):
+        return None
+    whole = Statistics.together(known) if len(known) > 1 else next(iter(known.values()))
+    return replace(whole, composing=await _read(bench.composing)) if bench.composing else whole
+
+
+async def _from_pages(bench: Bench) -> Statistics:
+    served, composing = map(wanted, bench.served), map(wanted, bench.composing)
+    reading = await replicas.read(bench.pages, list(served), list(composing))
+    bench.log.samples([Sample(reading.asked_ns, OWN_SOURCE, "replicas", "{}", float(len(reading.replicas)))])
+    return reading
+
+
+def wanted(of: Served) -> replicas.Model:
+    """Return a model as it is looked for on pages."""
+    return replicas.Model(model_key(of.triton.endpoint), of.triton.endpoint.model, of.version)
 
 
 async def _read(models: Iterable[Served]) -> dict[str, Statistics]:
@@ -134,10 +171,11 @@ async def settled_statistics(bench: Bench) -> Statistics | None:
     """Read the counters until they hold every answer we had and two readings agree, or the patience is over.
 
     A backend may count a request after it has answered it, so that readings that agree may both be too early.
+    Readings of several servers as one never agree: those are not waited for.
     """
     give_up_ns = clock.now_ns() + QUIET_LIMIT_NS
     reading = await read_statistics(bench)
-    while reading is not None and clock.now_ns() < give_up_ns:
+    while reading is not None and not bench.balanced and clock.now_ns() < give_up_ns:
         await clock.sleep_ns(QUIET_POLL_NS)
         earlier, reading = reading, await read_statistics(bench)
         if reading is not None and _counters(reading) == _counters(earlier) and _all_counted(bench, reading):

@@ -42,11 +42,16 @@ def stages_exceed(row: Row) -> str | None:
     return f"queue and compute add up to {found[0] / 1e6:.3g} ms, our service time is {found[1] / 1e6:.3g} ms"
 
 
-def in_words(row: Row) -> str:
-    """Return every check of a point with its figures: `server 238 = 238; Little +0.02 % of 1.1 %; ...`."""
+def in_words(row: Row, unavailable: str = "", replicas: int = 0) -> str:
+    """Return every check of a point with its figures: `server 238 = 238; Little +0.02 % of 1.1 %; ...`.
+
+    `unavailable` says why the server's statistics are not used; `replicas` were added up, if not 0.
+    """
     ours, theirs = row["point_ok"], row["point_server_success"]
     sign = "=" if theirs == ours else "≠"
-    said = ["server's counts not known" if theirs is None else f"server {theirs} {sign} {ours}"]
+    server = f"server {theirs} {sign} {ours}{f' (sum of {replicas} replicas)' if replicas else ''}"
+    missing = f"server's statistics not available: {unavailable}" if unavailable else "server's counts not known"
+    said = [missing if theirs is None else server]
     residual_ns = row["little_residual_ns"]
     said.append("no book of requests in flight" if residual_ns is None else f"books differ by {residual_ns} ns")
     found = little(row)

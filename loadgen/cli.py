@@ -11,7 +11,7 @@ import typer
 
 from loadgen import atomic
 from loadgen import options as opt
-from loadgen.asked import Made, Shape, companions_of, further_loads, inputs_of, stopping_of, tls_of
+from loadgen.asked import Made, Shape, companions_of, further_loads, inputs_of, prometheus_of, stopping_of, tls_of
 from loadgen.cli_crosscheck import crosschecks
 from loadgen.cli_study import studies
 from loadgen.cli_tools import tools
@@ -102,6 +102,11 @@ def sweep(  # noqa: PLR0913, PLR0917 - each is one option
     metrics_header: opt.MetricsHeaders = None,
     metrics_interval: opt.MetricsIntervalMs = 1000,
     nvml: opt.Nvml = "auto",
+    prometheus_url: opt.PrometheusUrl = "",
+    prometheus_header: opt.PrometheusHeaders = None,
+    prometheus_query: opt.PrometheusQuery = None,
+    prometheus_selector: opt.PrometheusSelector = "",
+    replicas: opt.Replicas = 0,
     ready_timeout_s: opt.ReadyTimeoutS = 10.0,
     output: opt.Output = Path("runs"),
     name: opt.Name = "",
@@ -164,6 +169,8 @@ def sweep(  # noqa: PLR0913, PLR0917 - each is one option
         metrics_headers=dict(map(header_option, metrics_header or [])),
         metrics_interval_ms=metrics_interval,
         nvml=nvml,
+        prometheus=prometheus_of(prometheus_url, prometheus_header, prometheus_query, prometheus_selector),
+        replicas=replicas,
         seed=seed,
         batch=batch,
         order=order,
@@ -220,6 +227,11 @@ def search(  # noqa: PLR0913, PLR0917 - each is one option
     metrics_header: opt.MetricsHeaders = None,
     metrics_interval: opt.MetricsIntervalMs = 1000,
     nvml: opt.Nvml = "auto",
+    prometheus_url: opt.PrometheusUrl = "",
+    prometheus_header: opt.PrometheusHeaders = None,
+    prometheus_query: opt.PrometheusQuery = None,
+    prometheus_selector: opt.PrometheusSelector = "",
+    replicas: opt.Replicas = 0,
     ready_timeout_s: opt.ReadyTimeoutS = 10.0,
     output: opt.Output = Path("runs"),
     name: opt.Name = "",
@@ -253,6 +265,8 @@ def search(  # noqa: PLR0913, PLR0917 - each is one option
         metrics_headers=dict(map(header_option, metrics_header or [])),
         metrics_interval_ms=metrics_interval,
         nvml=nvml,
+        prometheus=prometheus_of(prometheus_url, prometheus_header, prometheus_query, prometheus_selector),
+        replicas=replicas,
         seed=seed,
         batch=batch,
         ready_timeout_s=ready_timeout_s,

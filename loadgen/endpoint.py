@@ -8,15 +8,18 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import msgspec
 
 from loadgen.errors import PlanError
 
 UNIX = "unix:"
+HTTP = ("http://", "https://")
 MASK = "***"
 SECRET = re.compile(r"auth|token|secret|key|cookie|password|credential", re.IGNORECASE)
 HEADER_NAME = re.compile(r"[0-9a-z_.-]+")
+QUERY_NAME = re.compile(r"[A-Za-z_][0-9A-Za-z_]*")
 HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
 PLACEHOLDER = re.compile(r"\$\(<\s*(?P<file>[^)]+)\)|\$\((?P<command>[^)]+)\)|\$\{?(?P<variable>\w+)\}?")
 """What stands for a secret: `$(<FILE)`, `$(COMMAND)`, `$VARIABLE`."""
@@ -38,12 +41,26 @@ class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     server_name: str = ""
 
 
+class Prometheus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A Prometheus server that scrapes the service: its address, what goes with every query, and what is asked.
+
+    `selector` (as `namespace="atlas-sonic"`) narrows every query of ours; `queries` are further ones by name, in
+    which `$window`, `$selector` and `$model` are replaced. Over https it is checked as the endpoint's `tls` says.
+    """
+
+    url: str
+    headers: dict[str, str] = {}
+    selector: str = ""
+    queries: dict[str, str] = {}
+
+
 class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the model is served: gRPC address, metrics pages (one a replica; none: do not poll), model and version.
 
     `grpc` is HOST:PORT or unix:PATH. `headers` go with every call, `metrics_headers` with every request for a page;
     in a value `$NAME` is that variable's content, `$(<FILE)` a file's, `$(COMMAND)` what a command prints; those two
     are asked again every `header_refresh_s`, for tokens that expire. Pages over https are checked as `tls` says.
+    `replicas` says how many servers a balancer at `grpc` leads to; 0 is not known.
     """
 
     grpc: str
@@ -54,11 +71,43 @@ class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     headers: dict[str, str] = {}
     metrics_headers: dict[str, str] = {}
     header_refresh_s: Annotated[float, msgspec.Meta(gt=0)] = 60.0
+    prometheus: Prometheus | None = None
+    replicas: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 def changing(endpoint: Endpoint) -> bool:
     """Say whether the headers of a call come from files or commands, so that they may change."""
     return any("$(" in value for value in endpoint.headers.values())
+
+
+def check(endpoint: Endpoint) -> None:
+    """Refuse an endpoint with an address, a header, a file or a query's name that cannot be used.
+
+    Raises:
+        PlanError: it names the field.
+    """
+    if not endpoint.grpc.startswith(UNIX):
+        host_and_port(endpoint.grpc)
+    metadata(endpoint)
+    opened(endpoint.metrics_headers)
+    for url in endpoint.metrics_urls:
+        if not url.startswith(HTTP):
+            raise PlanError(f"metrics_urls: {url}: write http://HOST:PORT/metrics or https://...")
+    if endpoint.prometheus is not None:
+        _check_prometheus(endpoint.prometheus)
+    if endpoint.tls is not None:
+        ssl_context(endpoint.tls)
+
+
+def _check_prometheus(prometheus: Prometheus) -> None:
+    if not prometheus.url.startswith(HTTP):
+        raise PlanError(f"prometheus.url: {prometheus.url}: write http://HOST:PORT or https://...")
+    if urlsplit(prometheus.url).username is not None:
+        raise PlanError("prometheus.url: its name and password would be written down; send a header instead")
+    opened(prometheus.headers)
+    for name, query in prometheus.queries.items():
+        if not QUERY_NAME.fullmatch(name) or not query.strip():
+            raise PlanError(f"prometheus.queries: {name}={query}: write NAME=PROMQL, NAME of letters, digits and _")
 
 
 def metadata(endpoint: Endpoint) -> tuple[tuple[str, str], ...]:
@@ -77,8 +126,10 @@ def opened(headers: Mapping[str, str]) -> dict[str, str]:
 
 def masked(endpoint: Endpoint) -> Endpoint:
     """Return the endpoint as it may be written down: without the values of headers that look secret."""
-    headers, pages = _masked(endpoint.headers), _masked(endpoint.metrics_headers)
-    return msgspec.structs.replace(endpoint, headers=headers, metrics_headers=pages)
+    headers, pages, prometheus = _masked(endpoint.headers), _masked(endpoint.metrics_headers), endpoint.prometheus
+    if prometheus is not None:
+        prometheus = msgspec.structs.replace(prometheus, headers=_masked(prometheus.headers))
+    return msgspec.structs.replace(endpoint, headers=headers, metrics_headers=pages, prometheus=prometheus)
 
 
 def _masked(headers: Mapping[str, str]) -> dict[str, str]:
@@ -98,6 +149,18 @@ def header_option(text: str) -> tuple[str, str]:
     if not colon or not name.strip():
         raise PlanError(f"--header {text}: write NAME:VALUE, as authorization:'Bearer $TOKEN'")
     return name.strip().lower(), value.strip()
+
+
+def query_option(text: str) -> tuple[str, str]:
+    """Parse `--prometheus-query NAME=PROMQL`.
+
+    Raises:
+        PlanError: there is no name, or no query.
+    """
+    name, sign, query = text.partition("=")
+    if not sign or not QUERY_NAME.fullmatch(name.strip()) or not query.strip():
+        raise PlanError(f"--prometheus-query {text}: write NAME=PROMQL, the name of letters, digits and _")
+    return name.strip(), query.strip()
 
 
 def ssl_context(tls: Tls, *, http2: bool = True) -> ssl.SSLContext:

@@ -6,9 +6,10 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from loadgen import atomic, corpus, environment, journal, pointlog, points, seal, steady
+from loadgen import atomic, corpus, environment, journal, pointlog, points, replicas, seal, steady
 from loadgen.errors import LoadgenError, PlanError
 from loadgen.estimate import REQUESTS_MIN
+from loadgen.pointlog import PointLog
 from loadgen.records import Outcome, Rows
 from loadgen.rundir import EventLog, Manifest, RunDirectory, is_alive, read_log
 
@@ -30,6 +31,7 @@ def finish(run: RunDirectory, log: EventLog, ended: str, reason: str) -> Manifes
     composing = [row for log_of in pointlog.point_logs(events) for row in points.composing_rows(log_of)]
     if composing:
         seal.write_parquet(pl.DataFrame(composing, schema=points.COMPOSING_SCHEMA), run.composing)
+    _write_replicas(run, pointlog.point_logs(events))
     started = next(event for event in events if event["event"] == "run_started")
     manifest = Manifest(
         name=run.path.name,
@@ -46,6 +48,12 @@ def finish(run: RunDirectory, log: EventLog, ended: str, reason: str) -> Manifes
     atomic.write(run.manifest, msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
     _drop_replaced(run)
     return manifest
+
+
+def _write_replicas(run: RunDirectory, logs: list[PointLog]) -> None:
+    table = replicas.rows(logs, pl.read_parquet(run.prometheus) if run.prometheus.exists() else None)
+    if not table.is_empty():
+        seal.write_parquet(table, run.replicas)
 
 
 def measured_points(run: RunDirectory) -> pl.DataFrame:

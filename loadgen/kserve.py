@@ -132,6 +132,9 @@ class Statistics:
     composing: Mapping[str, "Statistics"] = field(default_factory=dict)
     """Of an ensemble, or a model that calls others: the counters of those, by name."""
 
+    replicas: Mapping[str, "Statistics"] = field(default_factory=dict)
+    """Of several servers together: the counters of each, by the address of its metrics page."""
+
     @classmethod
     def together(cls, parts: Mapping[str, "Statistics"]) -> "Statistics":
         """Return the sums of the counters of several models, read one after another."""

@@ -114,6 +114,7 @@ Mu = Annotated[float, typer.Option("--mu", min=0.001, help="Pile-up of synthetic
 Events = Annotated[int, typer.Option("--events", min=1, help="How many synthetic events.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of synthetic events and of the order of requests.")]
 LOADS, STOPPING, JUDGING = "Loads", "How long to measure", "What to make of it"
+SERVER = "The server's side"
 ConcurrencyRange = Annotated[
     str | None,
     typer.Option(
@@ -260,6 +261,48 @@ MetricsUrl = Annotated[
 MetricsHeaders = Annotated[
     list[str] | None,
     typer.Option("--metrics-header", metavar="NAME:VALUE", help="Sent for every page; $VAR works too; repeatable."),
+]
+PrometheusUrl = Annotated[
+    str,
+    typer.Option(
+        "--prometheus-url",
+        metavar="URL",
+        help="A Prometheus that scrapes the server, asked after the run.",
+        rich_help_panel=SERVER,
+    ),
+]
+PrometheusHeaders = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--prometheus-header",
+        metavar="NAME:VALUE",
+        help="Sent with every query, as 'authorization: Bearer $TOKEN'; repeatable.",
+        rich_help_panel=SERVER,
+    ),
+]
+PrometheusQuery = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--prometheus-query",
+        metavar="NAME=PROMQL",
+        help="A query of yours; $window, $selector, $model are filled in; repeatable.",
+        rich_help_panel=SERVER,
+    ),
+]
+PrometheusSelector = Annotated[
+    str,
+    typer.Option(
+        "--prometheus-selector",
+        metavar="MATCHERS",
+        help="Labels of this service in it: 'namespace=\"atlas-sonic\"'.",
+        rich_help_panel=SERVER,
+    ),
+]
+Replicas = Annotated[
+    int,
+    typer.Option(
+        "--replicas", min=0, help="Servers behind a balancer at -u; found out if 0.", rich_help_panel=SERVER
+    ),
 ]
 MetricsIntervalMs = Annotated[
     int, typer.Option("--metrics-interval", min=1, metavar="MS", help="Time between polls.")

@@ -331,29 +331,12 @@ def checked(plan: Plan) -> Plan:
         raise PlanError("the plan has loads and a search: a search finds its loads itself, leave them out")
     for load in plan.loads:
         _check_load(load, plan.workers)
-    check_endpoint(plan.endpoint)
+    endpoints.check(plan.endpoint)
     _check_objectives(plan)
     _check_companions(plan)
     if plan.weights and (plan.order != "random" or not sum(plan.weights) > 0):
         raise PlanError("weights: need order random, and one of them above zero")
     return from_json(msgspec.json.encode(plan), "the plan")
-
-
-def check_endpoint(endpoint: Endpoint) -> None:
-    """Refuse an endpoint that cannot be reached as it is written.
-
-    Raises:
-        PlanError: its address, a header, or the address of a metrics page is wrong.
-    """
-    if not endpoint.grpc.startswith(endpoints.UNIX):
-        endpoints.host_and_port(endpoint.grpc)
-    endpoints.metadata(endpoint)
-    endpoints.opened(endpoint.metrics_headers)
-    for url in endpoint.metrics_urls:
-        if not url.startswith(("http://", "https://")):
-            raise PlanError(f"metrics_urls: {url}: write http://HOST:PORT/metrics or https://...")
-    if endpoint.tls is not None:
-        endpoints.ssl_context(endpoint.tls)
 
 
 def _check_companions(plan: Plan) -> None:

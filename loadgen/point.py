@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 
 from loadgen import clock, journal, points, slo, steady
-from loadgen.bench import Bench, Point, read_statistics, settled_statistics, wait, write_log
+from loadgen.bench import Bench, Point, read_statistics, settled_statistics, tell_balance, wait, write_log
 from loadgen.commands import Progress, Start
 from loadgen.estimate import nearest_rank
 from loadgen.kserve import Statistics
@@ -66,6 +66,8 @@ async def measure_point(bench: Bench, point: Point) -> Row | None:
     bench.answered += account.completed
     drained = await settled_statistics(bench)
     write_log(bench, "point_drained", point.number, drained, in_flight_ns=account.in_flight_ns)
+    bench.balance.count(started, drained, account.completed)
+    tell_balance(bench)
     if measured is None:
         return None
     log = PointLog(
@@ -87,6 +89,7 @@ async def measure_point(bench: Bench, point: Point) -> Row | None:
         percents,
         bench.bodies,
         objective,
+        bench.balanced,
     )
     return points.point_row(log, journal.read_point(bench.directory.journal, point.number), bench.target)
 

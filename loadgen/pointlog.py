@@ -1,7 +1,7 @@
 """One point as a run's log tells it: what was asked, when its window was, what was read at its edges."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -57,11 +57,16 @@ class PointLog:
     percents: tuple[float, ...] = ()
     bodies: int = 0
     slo: str = ""
+    unavailable: str = ""
+    """Why the readings are not to be used, if so: they come from several servers."""
 
 
 def point_logs(events: Iterable[dict[str, Any]]) -> list[PointLog]:
     """Gather the points that have a whole window from a run's log."""
-    return [log for events_of_point in _by_point(events).values() if (log := _point_log(events_of_point))]
+    events = list(events)
+    found = [log for events_of_point in _by_point(events).values() if (log := _point_log(events_of_point))]
+    balanced = next((event["reason"] for event in events if event["event"] == "balanced"), "")
+    return [replace(log, unavailable=balanced) for log in found] if balanced else found
 
 
 def target_of(events: Iterable[dict[str, Any]]) -> Target:

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from loadgen import checks, measure, slo
+from loadgen import balance, checks, measure, slo
 from loadgen.estimate import PERCENTS, Estimate
 from loadgen.kserve import Statistics
 from loadgen.measure import Durations, Measurement, Stages
@@ -105,6 +105,7 @@ Row = dict[str, Any]
 
 def point_row(log: PointLog, rows: Rows, target: Target) -> Row:
     """Measure one point and judge it; the keys are those of `SCHEMA`, and of percentiles asked for besides."""
+    log = balance.trusted(log)
     percents = (*PERCENTS, *(percent for percent in log.percents if percent not in PERCENTS))
     measurement = measure.measure(rows, log.window, percents)
     row: Row = dict.fromkeys(SCHEMA)
@@ -141,7 +142,7 @@ def point_row(log: PointLog, rows: Rows, target: Target) -> Row:
     row |= _certainty(measurement.service)
     row |= _stage_columns(_stages(log.opened, log.closed, target.instances), measurement)
     row["verdict"], row["reason"] = verdict(Case(log, row, rows, measurement, target.calibration))
-    row["checks"] = checks.in_words(row)
+    row["checks"] = checks.in_words(row, log.unavailable, len(log.drained.replicas) if log.drained else 0)
     return row
 
 
@@ -158,7 +159,7 @@ COMPOSING_SCHEMA: dict[str, pl.DataType] = {
 
 def composing_rows(log: PointLog) -> list[Row]:
     """Return what each model that the served one calls did in a point's window; keys as `COMPOSING_SCHEMA`."""
-    rows = []
+    rows, log = [], balance.trusted(log)
     for model in log.closed.composing if log.opened and log.closed else ():
         assert log.opened is not None
         assert log.closed is not None
@@ -204,7 +205,10 @@ def table(rows: Iterable[Row]) -> pl.DataFrame:
 
 
 def _stages(opened: Statistics | None, closed: Statistics | None, instances: int | None) -> Stages | None:
-    return measure.stages(opened, closed, instances) if opened and closed else None
+    if opened is None or closed is None:
+        return None
+    # The configuration says how many instances one server has.
+    return measure.stages(opened, closed, instances * max(1, len(closed.replicas)) if instances else None)
 
 
 def _delta(before: Statistics | None, after: Statistics | None, figure: Callable[[Statistics], int]) -> int | None:

@@ -12,9 +12,26 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from loadgen import atomic, clock, corpus, environment, finish, fleet, host, models, nvml, points, rundir, seal, trace
+from loadgen import (
+    atomic,
+    balance,
+    clock,
+    corpus,
+    environment,
+    finish,
+    fleet,
+    host,
+    models,
+    nvml,
+    points,
+    replicas,
+    rundir,
+    scraped,
+    seal,
+    trace,
+)
 from loadgen import plan as plans
-from loadgen.bench import Bench, Point, Served, read_statistics
+from loadgen.bench import Bench, Point, Served, read_statistics, wanted
 from loadgen.commands import Failed, Open, Progress
 from loadgen.errors import LoadgenError, PlanError, TargetError
 from loadgen.kserve import ModelMetadata
@@ -22,7 +39,7 @@ from loadgen.plan import Generated, Load, Plan, Replay
 from loadgen.point import measure_point
 from loadgen.prepare import Source, index_json, prepare
 from loadgen.progress import Observer
-from loadgen.rundir import EventLog, RunDirectory, Sample
+from loadgen.rundir import OWN_SOURCE, EventLog, RunDirectory, Sample
 from loadgen.sampling import Read, Sampler
 from loadgen.seek import seek
 from loadgen.server.metrics import Poller, pages
@@ -30,8 +47,6 @@ from loadgen.server.metrics import Poller, pages
 RECOVERY_TIMEOUT_S = 2.0
 GENERATED_SEQUENCE_LENGTH = 20
 """perf_analyzer's default."""
-
-OWN_SOURCE = "loadgen"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +97,7 @@ async def _carry_out(job: Job, directory: RunDirectory, log: EventLog) -> None:
                 await seek(bench, job.plan.search)
             else:
                 await _points(bench, job.over)
+        await scraped.collect(job.plan, directory, log, job.observer.warn)
     except LoadgenError as error:
         if not directory.corpus_index.exists():  # nothing was sent: leave nothing behind
             shutil.rmtree(directory.path)
@@ -129,9 +145,22 @@ async def _bench(job: Job, directory: RunDirectory, log: EventLog) -> AsyncItera
         bench = Bench(plan, directory, log, job.observer, job.interrupt, served, workers, target, background=poller)
         bench.bodies = len(index.bodies)
         bench.composing = await models.composing(stack, plan, met)
+        await _meet_replicas(bench)
         opening = _opening(plan, directory, met[0].metadata, index)
         await workers.open(msgspec.structs.replace(opening, in_streams=in_streams))
         yield bench
+
+
+async def _meet_replicas(bench: Bench) -> None:
+    """Find out whose counters are read: those of several replicas by their pages, or what answers at the address."""
+    given = pages(bench.plan.endpoint)
+    if len(given) > 1:
+        bench.pages = await replicas.found(given, [wanted(each) for each in bench.served])
+    if bench.pages:
+        names = ", ".join(page.instance for page in bench.pages)
+        bench.observer.announce(f"replicas: {len(bench.pages)} by their metrics pages ({names})")
+    else:
+        bench.balance.reason = balance.stated(bench.plan.endpoint.replicas)
 
 
 async def _probe(bench: Bench, served: Served) -> None:

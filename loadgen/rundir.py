@@ -14,6 +14,9 @@ import msgspec
 from loadgen import atomic, clock
 from loadgen.errors import PlanError
 
+OWN_SOURCE = "loadgen"
+"""Of samples of our own process."""
+
 
 class Sample(msgspec.Struct, frozen=True):
     """One figure at one time; `labels` is a JSON object with sorted keys."""
@@ -110,6 +113,16 @@ class RunDirectory:
     def composing(self) -> Path:
         """One row a point and model that the served one calls."""
         return self.path / "composing.parquet"
+
+    @property
+    def prometheus(self) -> Path:
+        """What a Prometheus server says of every window."""
+        return self.path / "prometheus.parquet"
+
+    @property
+    def replicas(self) -> Path:
+        """One row a point and replica: its share of the requests."""
+        return self.path / "replicas.parquet"
 
     @property
     def points_csv(self) -> Path:

@@ -171,6 +171,8 @@ def _remarks(case: Case) -> list[str]:
         said.append(f"about {floor_us:.0f} us of the {p50_ns / 1000:.0f} us (p50) are the client's own")
     if row["failed"]:
         said.append(f"{row['failed']} requests failed: {failure_words(case.ended)}")
-    if row["point_server_success"] is None:
+    if case.log.unavailable:
+        said.append(f"server statistics are not available: {case.log.unavailable}")
+    elif row["point_server_success"] is None:
         said.append("the server's own counts are not known")
     return said

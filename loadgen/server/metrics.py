@@ -158,23 +158,33 @@ async def read_once(page: Page) -> tuple[list[Sample], list[str]]:
     return samples, warnings
 
 
+async def read_limited(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
+    """Return the body of a response.
+
+    Raises:
+        ValueError: it is larger than the limit; the rest is not read.
+    """
+    content = bytearray(await response.content.read(limit_bytes + 1))
+    while len(content) <= limit_bytes and (more := await response.content.read(limit_bytes + 1 - len(content))):
+        content += more
+    if len(content) > limit_bytes:
+        raise ValueError(f"it is larger than {limit_bytes >> 20} MB")
+    return bytes(content)
+
+
 async def _text(response: aiohttp.ClientResponse) -> str:
     """Return the page.
 
     Raises:
-        NoPageError: it is none by its status or type, or far larger than any metrics page.
+        NoPageError: it is none by its status or type.
+        ValueError: it is far larger than any metrics page.
     """
     if response.status != HTTPStatus.OK:
         to = f" to {response.headers['Location']}" if "Location" in response.headers else ""
         raise NoPageError(f"answers {response.status} {response.reason}{to}")
     if response.content_type == "text/html":
         raise NoPageError("answers with HTML, which is not Prometheus text")
-    content = await response.content.read(PAGE_BYTES + 1)
-    while len(content) <= PAGE_BYTES and (more := await response.content.read(PAGE_BYTES + 1 - len(content))):
-        content += more
-    if len(content) > PAGE_BYTES:
-        raise NoPageError(f"is larger than {PAGE_BYTES >> 20} MB")
-    return content.decode(errors="replace")
+    return (await read_limited(response, PAGE_BYTES)).decode(errors="replace")
 
 
 def _in_words(error: Exception) -> str:

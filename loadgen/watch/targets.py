@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from loadgen import clock
+from loadgen import endpoint as endpoints
 from loadgen.endpoint import Endpoint, Tls
 from loadgen.errors import PlanError
-from loadgen.plan import check_endpoint
 from loadgen.slo import UNITS_NS
 from loadgen.watch.loop import Pace
 
@@ -39,7 +39,7 @@ def endpoints_of(asked: Asked) -> list[Endpoint]:
         for url, pages in zip(asked.urls, _pages(asked), strict=True)
     ]
     for endpoint in found:
-        check_endpoint(endpoint)
+        endpoints.check(endpoint)
     return found
 
 
