@@ -230,7 +230,8 @@ def _reason(task: Task, query: Query, count: int | None, in_run: int) -> str | N
     if count is None or count >= promql.SAMPLES_MIN:
         return None
     if in_run == 0:
-        return f"{NO_SERIES} ({task.scope.filled(query.basis, 0)})"
+        matchers = task.scope.filled(query.basis.partition("{")[2].removesuffix("}"), 0)
+        return f"{NO_SERIES} ({{{matchers}}})"
     every_s = task.span.length_ns / clock.NS_PER_S / in_run
     return f"a window holds fewer than {promql.SAMPLES_MIN} scrapes (one every {every_s:.2g} s): make it longer (-p)"
 
@@ -255,8 +256,10 @@ def labels_text(series: Series) -> str:
 def missing_words(figures: Iterable[Figure], points: int) -> list[str]:
     """Return a line for each reason, with the queries that it left without a figure."""
     told: dict[str, dict[str, set[int]]] = {}
+    figures = list(figures)
+    at_points = {figure.query for figure in figures if figure.reason is not None and figure.point}
     for figure in figures:
-        if figure.reason is not None:
+        if figure.reason is not None and (figure.point or figure.query not in at_points):
             told.setdefault(figure.reason, {}).setdefault(figure.query, set()).add(figure.point)
     return [f"{_names(of_queries, points)}: {reason}; missing from this run" for reason, of_queries in told.items()]
 

@@ -23,6 +23,7 @@ TIMEOUT_S = 15.0
 SHOWN_CHARACTERS = 300
 HTTP_REDIRECT, HTTP_BAD, HTTP_UNAUTHORIZED, HTTP_FORBIDDEN, HTTP_NOT_FOUND = 300, 400, 401, 403, 404
 REFUSED = (HTTP_UNAUTHORIZED, HTTP_FORBIDDEN)
+QUERY_PREFIX = 'invalid parameter "query": '
 MEND_REFUSAL = "give its token with --prometheus-header 'authorization: Bearer $TOKEN'"
 
 
@@ -150,7 +151,9 @@ def _series(content: bytes, response: aiohttp.ClientResponse) -> list[Series]:
     except msgspec.MsgspecError:
         raise _no_prometheus(content, response) from None
     if answer.status != "success" or answer.data is None:
-        raise QueryError(_short(answer.error or f"answers {response.status} {response.reason}"))
+        raise QueryError(
+            _short(answer.error.removeprefix(QUERY_PREFIX) or f"answers {response.status} {response.reason}")
+        )
     try:
         return _decoded(answer.data)
     except msgspec.MsgspecError as error:
