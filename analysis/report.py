@@ -11,7 +11,7 @@ import polars as pl
 import vl_convert
 from markupsafe import Markup
 
-from analysis import readable, takes
+from analysis import prometheus, readable, replicas, takes
 from analysis.figures import Tables, specifications, tables
 from analysis.levels import USABLE, axis, headline_of, level_text, levelled
 from analysis.runs import Run, open_run
@@ -55,6 +55,8 @@ def page(run: Run) -> str:
         models=model_table(run.models()),
         composing=composing_table(of.points, run.composing()),
         physics=physics_table(of),
+        replicas=replica_table(of.points, run.replicas()),
+        prometheus=prometheus_table(of.points, run.prometheus()),
         gpus=gpu_table(of),
         client=client_table(of),
         checks=check_table(of.points),
@@ -142,6 +144,20 @@ def composing_table(points: pl.DataFrame, composing: pl.DataFrame) -> Table:
         figures = [f"{row['success']:,}", readable.number(row["mean_batch"])]
         rows.append([level_text(levels[row["point"]]), row["model"], *figures, *times])
     return Table(columns, rows)
+
+
+def replica_table(points: pl.DataFrame, shares: pl.DataFrame) -> Table:
+    """Return each replica's part of every point; no rows where there is one."""
+    columns = [Column(axis(points).heading if points.height else "Level")]
+    columns += [Column(name, words=of_words) for name, of_words in replicas.HEADINGS]
+    return Table(columns, replicas.rows(points, shares))
+
+
+def prometheus_table(points: pl.DataFrame, figures: pl.DataFrame) -> Table:
+    """Return what a Prometheus says of every point, a column a point; no rows where none was asked."""
+    columns = [Column("Query", words=True), Column("Labels", words=True)]
+    columns += [Column(level, axis(points).noun) for level in prometheus.headings(points)]
+    return Table([*columns, Column("Missing because", words=True)], prometheus.rows(points, figures))
 
 
 def _scaled(value: float | None, unit: float) -> float | None:

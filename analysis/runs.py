@@ -31,6 +31,21 @@ RECORDS_SCHEMA: dict[str, pl.DataType] = {
 }
 """Columns of `Run.records`, one row a request."""
 
+REPLICAS_SCHEMA: dict[str, pl.DataType] = {
+    "point": pl.UInt32(),
+    "replica": pl.String(),
+    "source": pl.String(),
+    "requests": pl.Float64(),
+    "share": pl.Float64(),
+}
+PROMETHEUS_SCHEMA: dict[str, pl.DataType] = {
+    "point": pl.UInt32(),
+    "query": pl.String(),
+    "labels": pl.String(),
+    "value": pl.Float64(),
+    "reason": pl.String(),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -68,6 +83,24 @@ class Run:
         """
         path = self.path / "composing.parquet"
         return _read_parquet(path).sort("point") if path.exists() else pl.DataFrame()
+
+    def replicas(self) -> pl.DataFrame:
+        """Return each replica's requests and share in every window; no rows where none are known.
+
+        Raises:
+            PlanError: the file is damaged.
+        """
+        path = self.path / "replicas.parquet"
+        return _read_parquet(path) if path.exists() else pl.DataFrame(schema=REPLICAS_SCHEMA)
+
+    def prometheus(self) -> pl.DataFrame:
+        """Return what a Prometheus server says of every window; no rows where none was asked.
+
+        Raises:
+            PlanError: the file is damaged.
+        """
+        path = self.path / "prometheus.parquet"
+        return _read_parquet(path) if path.exists() else pl.DataFrame(schema=PROMETHEUS_SCHEMA)
 
     def records(self) -> pl.LazyFrame:
         """Return the requests, one row each, unread until collected; columns as `RECORDS_SCHEMA`."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from analysis import scaling, takes
+from analysis import replicas, scaling, takes
 from analysis.figures import Tables
 from analysis.levels import SURE, USABLE, axis, headline_of, level_text, levelled
 from analysis.readable import counted, duration, listed, number, percent
@@ -38,7 +38,8 @@ def sentences(run: Run, of: Tables) -> list[Sentence]:
         *_physics(of),
         *_failures(run, of.points),
         *_verdicts(of.points),
-        *_server_counts(of.points),
+        *_server_counts(run, of.points),
+        *_replicas(run, of.points),
         *(Sentence(*words) for words in gpu_words(of)),
         *_ended(run),
         *_warnings(run),
@@ -187,8 +188,17 @@ def _verdicts(points: pl.DataFrame) -> list[Sentence]:
     ]
 
 
-def _server_counts(points: pl.DataFrame) -> list[Sentence]:
+def _replicas(run: Run, points: pl.DataFrame) -> list[Sentence]:
+    said = replicas.words(points, run.replicas())
+    return [Sentence(said[0], "plain" if said[1] else "warning")] if said else []
+
+
+def _server_counts(run: Run, points: pl.DataFrame) -> list[Sentence]:
     counted_points = points.drop_nulls("point_server_success")
+    balanced = next(iter(run.events("balanced")), None)
+    if balanced is not None:
+        text = f"Server statistics are not available: {balanced['reason']}; give each one's page with --metrics-url."
+        return [Sentence(text, "warning")]
     if counted_points.is_empty():
         text = "The server has no statistics: queue and compute times, and its own counts, are missing."
         return [Sentence(text, "warning")]

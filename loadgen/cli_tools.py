@@ -9,9 +9,9 @@ import msgspec
 import typer
 
 from loadgen import options as opt
-from loadgen.asked import tls_of
+from loadgen.asked import prometheus_of, tls_of
 from loadgen.demo import own_server
-from loadgen.endpoint import Endpoint, header_option
+from loadgen.endpoint import Endpoint, check, header_option
 
 tools = typer.Typer()
 FAULTY = 3
@@ -84,6 +84,10 @@ def doctor(  # noqa: PLR0913, PLR0917 - each is one option
         list[Path] | None,
         typer.Option("--page", metavar="FILE", help="Look at a metrics page in a file instead; repeatable."),
     ] = None,
+    prometheus_url: opt.PrometheusUrl = "",
+    prometheus_header: opt.PrometheusHeaders = None,
+    prometheus_query: opt.PrometheusQuery = None,
+    prometheus_selector: opt.PrometheusSelector = "",
     json: opt.JsonFlag = False,
 ) -> None:
     """Look at a server without sending load: what can be reached, its state, and what to do about each fault.
@@ -114,7 +118,9 @@ def doctor(  # noqa: PLR0913, PLR0917 - each is one option
         tls_of(tls, tls_ca, tls_cert, tls_key, tls_server_name),
         dict(map(header_option, header or [])),
         dict(map(header_option, metrics_header or [])),
+        prometheus_of(prometheus_url, prometheus_header, prometheus_query, prometheus_selector),
     )
+    check(target)
     found = asyncio.run(examined(target))
     for each in found:
         typer.echo(msgspec.json.encode(each) if json else str(each))

@@ -5,18 +5,20 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from loadgen import clock, kserve, recorded
+from loadgen import clock, kserve, promql, recorded
 from loadgen import endpoint as endpoints
-from loadgen.endpoint import UNIX, Endpoint
+from loadgen.endpoint import UNIX, Endpoint, Prometheus
 from loadgen.errors import TargetError
 from loadgen.kserve import ModelMetadata, signature_text
 from loadgen.rundir import Sample
-from loadgen.server import metrics
+from loadgen.server import metrics, prometheus
 from loadgen.server.metrics import Page
+from loadgen.server.prometheus import QueryError
 from loadgen.server.triton import Triton
 
 CONNECT_TIMEOUT_S = 5.0
 SHOWN_MODELS = 12
+MOST_AHEAD_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,9 @@ async def examine(target: Endpoint) -> AsyncIterator[Finding]:
                 yield found
     for page in metrics.pages(target):
         async for found in _page(page):
+            yield found
+    if target.prometheus is not None:
+        async for found in _prometheus(target, target.prometheus):
             yield found
 
 
@@ -158,6 +163,44 @@ async def _page(page: Page) -> AsyncIterator[Finding]:
         return
     yield Finding("metrics", "ok", f"{page.url}: {len(samples)} figures, {len({s.metric for s in samples})} metrics")
     yield gpu_finding(samples)
+
+
+async def _prometheus(target: Endpoint, asked: Prometheus) -> AsyncIterator[Finding]:
+    """Ask for its time, for the model's counters and how often they are scraped, and for each query of the user."""
+    what, scope = "prometheus", promql.scope(asked, [(target.model, target.version)])
+    async with prometheus.client(target, asked) as server:
+        try:
+            ahead_s = await server.ahead_s()
+        except QueryError as error:
+            yield Finding(what, "fault", f"{server.url}: {error}", "check --prometheus-url; see --prometheus-header")
+            return
+        state: Literal["ok", "note"] = "ok" if abs(ahead_s) < MOST_AHEAD_S else "note"
+        yield Finding(what, state, f"{server.url} answers; its clock is {ahead_s:+.2f} s from ours")
+        yield await _scraped(server, scope, asked)
+        for name, query in asked.queries.items():
+            try:
+                count = len(await server.instant(scope.filled(query, promql.RECENT_MS)))
+            except QueryError as error:
+                yield Finding(name, "fault", str(error), f"mend --prometheus-query {name}=...")
+            else:
+                yield Finding(name, "ok" if count else "note", f"{count} series")
+
+
+async def _scraped(server: prometheus.Client, scope: promql.Scope, asked: Prometheus) -> Finding:
+    basis, recent_s = scope.filled(promql.REQUESTS, 0), promql.RECENT_MS / 1000
+    try:
+        found = await server.instant(f"count_over_time({basis}[{promql.RECENT_MS}ms])")
+    except QueryError as error:
+        return Finding("scrapes", "fault", str(error), f"is --prometheus-selector {asked.selector} well written?")
+    if not found:
+        mend = "is the server scraped by it, the model loaded, --prometheus-selector right?"
+        return Finding("scrapes", "note", f"none of {basis} in {recent_s:g} s", mend)
+    replicas = {
+        next((each.labels[name] for name in promql.REPLICA_LABELS if name in each.labels), "") for each in found
+    }
+    most = max(each.values[0][1] for each in found)
+    words = f"{len(replicas)} replica(s) of the model, the best scraped {most:g} times in {recent_s:g} s"
+    return Finding("scrapes", "ok", words)
 
 
 def gpu_finding(samples: Sequence[Sample]) -> Finding:

@@ -70,9 +70,9 @@ class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tls: Tls | None = None
     headers: dict[str, str] = {}
     metrics_headers: dict[str, str] = {}
-    header_refresh_s: Annotated[float, msgspec.Meta(gt=0)] = 60.0
     prometheus: Prometheus | None = None
     replicas: Annotated[int, msgspec.Meta(ge=0)] = 0
+    header_refresh_s: Annotated[float, msgspec.Meta(gt=0)] = 60.0
 
 
 def changing(endpoint: Endpoint) -> bool:

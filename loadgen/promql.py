@@ -7,7 +7,7 @@ but four are asked for, so that at least three quarters of a window are covered 
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from loadgen.endpoint import Prometheus
@@ -18,6 +18,9 @@ STEPS_MAX = 11_000
 
 STEP_MIN_S = 1.0
 SCRAPE_UNKNOWN_S = 15.0
+RECENT_MS = 300_000
+"""How far back one looks to see whether anything is there."""
+
 REPLICA_LABELS = ("pod", "instance")
 BY_REPLICA = "requests_by_replica_per_s"
 PLACEHOLDER = re.compile(r"\$(window|selector|model)\b")
@@ -110,7 +113,7 @@ def scope(prometheus: Prometheus, models: Iterable[tuple[str, str]]) -> Scope:
     selector = prometheus.selector.strip().removeprefix("{").removesuffix("}").strip().rstrip(",")
     names, versions = (sorted({given[place] for given in models}) for place in (0, 1))
     matchers = [selector] if selector else []
-    matchers += [_matcher("model", names)]
+    matchers += [_matcher("model", names)] if all(names) else []
     matchers += [_matcher("version", versions)] if all(versions) else []
     return Scope(selector, ",".join(matchers))
 
@@ -131,6 +134,11 @@ def scrapes(bases: Iterable[str]) -> str:
         for number, basis in enumerate(bases)
     )
     return " or ".join(counts)
+
+
+def replica(labels: Mapping[str, str]) -> str:
+    """Return the name of the replica that a series is of: its pod, or else its instance; `?` if it has neither."""
+    return next((labels[name] for name in REPLICA_LABELS if labels.get(name)), "?")
 
 
 def step_s(span_s: float, scrape_s: float | None) -> float:

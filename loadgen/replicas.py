@@ -128,7 +128,7 @@ def _from_prometheus(logs: Mapping[int, PointLog], prometheus: pl.DataFrame) -> 
     return [
         (
             row["point"],
-            scraped.label(row["labels"], *promql.REPLICA_LABELS) or "?",
+            promql.replica(json.loads(row["labels"])),
             scraped.SOURCE,
             row["value"] * logs[row["point"]].window.length_ns / clock.NS_PER_S,
         )

@@ -4,7 +4,6 @@ Nothing here ends a run: what cannot be had is missing, with its reason in the t
 """
 
 import asyncio
-import json
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -231,7 +230,7 @@ def _reason(task: Task, query: Query, count: int | None, in_run: int) -> str | N
         return None
     if in_run == 0:
         matchers = task.scope.filled(query.basis.partition("{")[2].removesuffix("}"), 0)
-        return f"{NO_SERIES} ({{{matchers}}})"
+        return f"{NO_SERIES} ({{{matchers}}})" if matchers else NO_SERIES
     every_s = task.span.length_ns / clock.NS_PER_S / in_run
     return f"a window holds fewer than {promql.SAMPLES_MIN} scrapes (one every {every_s:.2g} s): make it longer (-p)"
 
@@ -270,9 +269,3 @@ def _names(of_queries: Mapping[str, set[int]], points: int) -> str:
         for name, at in of_queries.items()
     ]
     return ", ".join(names)
-
-
-def label(labels: str, *names: str) -> str:
-    """Return the first of some labels that a figure has; empty if it has none."""
-    known = json.loads(labels)
-    return next((str(known[name]) for name in names if known.get(name)), "")
