@@ -37,7 +37,7 @@ def free_port() -> int:
 
 @contextmanager
 def prometheus(pages: Mapping[str, str], folder: Path, scrape_ms: int = 250) -> Iterator[str]:
-    """Run a Prometheus server that scrapes pages, each with its label `pod`; yields its address once it has them all."""
+    """Run a Prometheus server that scrapes pages, each labelled with its pod; yields its address once it has them."""
     command, port = program("prometheus", "prometheus"), free_port()
     targets = [{"targets": [page], "labels": {"pod": pod, "namespace": "test"}} for pod, page in pages.items()]
     jobs = [{"job_name": "triton", "scrape_interval": f"{scrape_ms}ms", "static_configs": targets}]

@@ -10,14 +10,17 @@ from beside import prometheus
 
 from analysis.runs import Run
 from loadgen import Synthetic, sweep_async
-from loadgen.endpoint import Prometheus
+from loadgen.doctor import Finding, examined
+from loadgen.endpoint import Endpoint, Prometheus
 from loadgen.server.launch import serve_standin
 
 pytestmark = [pytest.mark.live, pytest.mark.usefixtures("triton")]
 
 EVENTS = Synthetic(mu=10.0, events=3)
-TOLERANCE = 0.10
-"""Prometheus sees a window from its first scrape in it to its last: up to a scrape is cut off at either end."""
+TOLERANCE = 0.15
+"""Prometheus sees a window from its first scrape in it to its last: up to a scrape of 0.2 s is cut off at either end,
+a twentieth of 8 s, in which a shared machine may be three times as slow as in the mean.
+"""
 
 STAGES = {
     "queue_ms": "server_queue_ns",
@@ -33,15 +36,15 @@ def figures(run: Run, query: str) -> dict[int, float | None]:
 
 
 def test_windowed_stages_from_promql_are_those_of_our_own_deltas(tmp_path: Path) -> None:
-    """Queue, compute and throughput of each window agree with ours within a tenth; the rest is there or has a reason."""
+    """Queue, compute and throughput of each window are ours within the tolerance; the rest is there or has a reason."""
 
-    async def main() -> Run:
+    async def main() -> tuple[Run, dict[str, Finding]]:
         async with serve_standin(directory=tmp_path, log=tmp_path / "triton.log") as server:
             page = server.metrics_url.removeprefix("http://").removesuffix("/metrics")
-            with prometheus({"pod-a": page}, tmp_path / "prometheus") as url:
+            with prometheus({"pod-a": page}, tmp_path / "prometheus", scrape_ms=200) as url:
                 own = {"mine": "sum(increase(nv_inference_count{$model}[$window]))", "wrong": "sum(("}
-                options: dict[str, Any] = {"concurrency": (1, 4), "warmup_ms": 500, "window_ms": 6000}
-                return await sweep_async(
+                options: dict[str, Any] = {"concurrency": (1, 4), "warmup_ms": 500, "window_ms": 8000}
+                run = await sweep_async(
                     model=server.model,
                     url=server.grpc,
                     metrics_url=server.metrics_url,
@@ -50,8 +53,14 @@ def test_windowed_stages_from_promql_are_those_of_our_own_deltas(tmp_path: Path)
                     output=tmp_path / "runs",
                     **options,
                 )
+                asking = Prometheus(url, queries={"wrong": "sum(("})
+                target = Endpoint(server.grpc, server.model, prometheus=asking)
+                return run, {found.what: found for found in await examined(target)}
 
-    run = asyncio.run(main())
+    run, found = asyncio.run(main())
+    assert found["prometheus"].state == found["scrapes"].state == "ok"
+    assert found["wrong"].state == "fault"
+    print(found["prometheus"], found["scrapes"], sep="\n")
     points = run.points()
     for query, column in STAGES.items():
         of_query = figures(run, query)
@@ -67,7 +76,7 @@ def test_windowed_stages_from_promql_are_those_of_our_own_deltas(tmp_path: Path)
         assert figures(run, "mine")[row["point"]] == pytest.approx(row["completed"], rel=TOLERANCE)
     known = pl.read_parquet(run.path / "prometheus.parquet")
     reasons = dict(known.filter(pl.col("value").is_null()).select("query", "reason").iter_rows())
-    assert "no such series (nv_gpu_utilization" in reasons["gpu_utilisation_percent"]
+    assert reasons["gpu_utilisation_percent"] == 'no such series ({namespace="test"})'
     assert "parse error" in reasons["wrong"]
     series = run.samples().filter(pl.col("source") == "prometheus")
     assert series["at_ns"].is_between(run.manifest["started_at_ns"], run.manifest["ended_at_ns"]).all()

@@ -10,7 +10,10 @@ import polars as pl
 import pytest
 from beside import nginx, prometheus
 
+from analysis.figures import tables
+from analysis.replicas import imbalance
 from analysis.runs import Run
+from analysis.summary import sentences
 from loadgen import Synthetic, sweep_async
 from loadgen.endpoint import Prometheus
 from loadgen.server.launch import RunningServer, serve_standin
@@ -59,7 +62,7 @@ def test_statistics_through_a_balancer_are_not_available(tmp_path: Path) -> None
 
 
 def test_each_replicas_share_from_its_own_page(tmp_path: Path) -> None:
-    """Sums over the pages are our own counts, exactly; shares are the balancer's weights, also as Prometheus has them."""
+    """Sums over the pages are our own counts, exactly; shares are the balancer's weights, in Prometheus too."""
 
     async def main() -> Run:
         async with two_behind_one(tmp_path) as (address, servers):
@@ -84,17 +87,22 @@ def test_each_replicas_share_from_its_own_page(tmp_path: Path) -> None:
     assert not set(points["verdict"]) & {"server_disagrees", "failing"}
     replicas = pl.read_parquet(run.path / "replicas.parquet")
     heavy = WEIGHTS[0] / sum(WEIGHTS)
+    uneven = {row["point"]: row["imbalance"] for row in imbalance(replicas).iter_rows(named=True)}
     scraped = pl.read_parquet(run.path / "prometheus.parquet").filter(pl.col("query") == "requests_by_replica_per_s")
     for row in points.iter_rows(named=True):
         assert "(sum of 2 replicas)" in row["checks"]
         mine = replicas.filter(pl.col("point") == row["point"])
         assert mine["requests"].sum() == row["server_success"]
-        # Weighted round robin takes turns of four requests; other calls, and those that cross the edges, shift it a little.
+        # Weighted round robin takes turns of four requests; those that cross the window's edges shift it a little.
         slack = 16 / row["completed"]
         print(
             row["load_words"], mine["share"].to_list(), "of", row["completed"], "requests; statistics", row["checks"]
         )
         assert abs(mine["share"].max() - heavy) < slack  # type: ignore[operator]
+        assert uneven[row["point"]] == pytest.approx(2 * heavy - 1, abs=2 * slack)
         rates = scraped.filter(pl.col("point") == row["point"])["value"]
         print("  Prometheus:", (rates / rates.sum()).to_list())
         assert rates.max() / rates.sum() == pytest.approx(heavy, abs=0.05)  # type: ignore[operator]
+    (said,) = (sentence.text for sentence in sentences(run, tables(run)) if "replicas shared" in sentence.text)
+    print(said)
+    assert "2 replicas shared the requests unevenly" in said
