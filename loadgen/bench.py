@@ -72,6 +72,9 @@ class Bench:
     balanced: str = ""
     """Why its counters are those of several servers, once that is logged."""
 
+    told: set[str] = field(default_factory=set)
+    """Why readings failed, each told once."""
+
     baseline: Statistics | None = None
     """The server's counters before our first request."""
 
@@ -124,8 +127,10 @@ async def read_statistics(bench: Bench) -> Statistics | None:
     try:
         reading = await _from_pages(bench) if bench.pages else await _from_server(bench)
     except TargetError as error:
-        bench.observer.warn(f"server statistics are missing: {error}")
-        bench.log.event("warning", text=str(error))
+        if str(error) not in bench.told:
+            bench.told.add(str(error))
+            bench.observer.warn(f"server statistics are missing: {error}")
+            bench.log.event("warning", text=str(error))
         return None
     if reading is not None:
         bench.balance.see(reading)

@@ -170,8 +170,9 @@ async def _scrapes(asking: Asking, task: Task, window: Window) -> dict[str, int]
     found = await _at(asking, task, promql.scrapes(task.bases), window)
     if isinstance(found, str):
         return None
-    counts = {int(each.labels.get("basis", -1)): int(each.values[0][1]) for each in found if each.values}
-    return {basis: counts.get(number, 0) for number, basis in enumerate(task.bases)}
+    counts = {each.labels.get("basis"): each.values[0][1] for each in found if each.values}
+    known = (counts.get(str(number), 0.0) for number in range(len(task.bases)))
+    return {basis: int(count) if math.isfinite(count) else 0 for basis, count in zip(task.bases, known, strict=True)}
 
 
 def _interval_s(window: Window, counts: Mapping[str, int] | None) -> float | None:

@@ -1,6 +1,8 @@
 """What is asked of a Prometheus server, and what becomes of every kind of bad answer: a reason, and one warning."""
 
 import asyncio
+import contextlib
+import json
 import math
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -27,7 +29,7 @@ from loadgen.measure import Window
 from loadgen.plan import ClosedLoop, Generated, PerfJson, Plan, checked, from_json, to_json, written
 from loadgen.scraped import Anchor, Figure, Task, gather, missing_words
 from loadgen.server import prometheus
-from loadgen.server.prometheus import base_url, client
+from loadgen.server.prometheus import QueryError, base_url, client
 from loadgen.server.simulated import StubConfig
 from loadgen.server.stub import stub_server
 
@@ -304,6 +306,24 @@ def test_the_token_goes_with_every_query(monkeypatch: pytest.MonkeyPatch) -> Non
     _, figures, told = asked(guarded, Prometheus("http://h", {"authorization": "Bearer $PROM_TOKEN"}))
     assert told == []
     assert figures
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats(allow_nan=False) | st.sampled_from(["NaN", "1", "", "+Inf"]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["metric", "value", "values"]), inner)
+    ),
+)
+
+
+@given(st.sampled_from(["vector", "matrix", "scalar", "string"]), JSON)
+def test_any_answer_is_numbers_or_a_reason(kind: str, result: Any) -> None:
+    """Whatever JSON stands in an answer, it is read, or refused in a line."""
+    content = json.dumps({"status": "success", "data": {"resultType": kind, "result": result}}).encode()
+    found = []
+    with contextlib.suppress(QueryError):
+        found = prometheus.series(content, 200, "OK", "application/json")
+    assert all(isinstance(value, float) for series in found for _, value in series.values)
 
 
 @given(st.floats(1, 1e7), st.one_of(st.none(), st.floats(0.1, 300)))

@@ -23,7 +23,7 @@ from analysis.summary import sentences
 from loadgen import balance, points, replicas, sweep_async
 from loadgen.balance import Balance
 from loadgen.kserve import Statistics
-from loadgen.plan import Generated
+from loadgen.plan import Companion, Generated
 from loadgen.server.metrics import parse_page
 from loadgen.server.simulated import StubConfig
 from loadgen.server.stub import stub_server
@@ -252,3 +252,29 @@ def test_the_plan_may_say_that_there_are_several(tmp_path: Path) -> None:
     (row,) = run.points().to_dicts()
     assert "2 servers answer at this address, as was said" in row["checks"]
     assert balance.stated(1) == balance.stated(0) == ""
+
+
+def test_a_mix_of_models_keeps_each_ones_counts(tmp_path: Path) -> None:
+    """Over two replicas and two models: every model's part has its own counters, summed over the replicas."""
+
+    async def main() -> Run:
+        config = StubConfig(companions=("other",))
+        async with stub_server(config) as one, stub_server(config) as two, forwarded([one.grpc, two.grpc]) as address:
+            return await sweep_async(
+                model="traccc-gpu",
+                companions=[Companion("other", INPUTS)],
+                url=address,
+                metrics_url=[stub.metrics_url for stub in (one, two)],
+                input_data=INPUTS,
+                connections=2,
+                concurrency=4,
+                warmup_ms=50,
+                window_ms=400,
+                output=tmp_path,
+            )
+
+    run = asyncio.run(main())
+    assert run.points()["point_server_success"].to_list() == run.points()["point_ok"].to_list()
+    models = run.models()
+    assert models["point_server_success"].to_list() == models["point_ok"].to_list()
+    assert run.replicas()["requests"].sum() == run.points()["server_success"].sum() == models["server_success"].sum()

@@ -94,11 +94,14 @@ class Client:
         """
         asked_ns = clock.utc_ns()
         try:
-            (one,) = await self.instant("time()")
-        except (QueryError, ValueError) as error:
-            raise UnusableError(str(error) if isinstance(error, QueryError) else "does not tell its time") from error
+            found = await self.instant("time()")
+        except QueryError as error:
+            raise UnusableError(str(error)) from error
         midway_s = (asked_ns + clock.utc_ns()) / 2 / clock.NS_PER_S
-        return one.values[0][1] - midway_s
+        told_s = found[0].values[0][1] if len(found) == 1 and found[0].values else math.nan
+        if not math.isfinite(told_s):
+            raise UnusableError("answers, but does not tell its time")
+        return told_s - midway_s
 
     async def _ask(self, what: str, parameters: Mapping[str, str]) -> list[Series]:
         try:
@@ -106,7 +109,8 @@ class Client:
                 f"{self.url}/api/v1/{what}", params=parameters, ssl=self._tls or True, allow_redirects=False
             ) as response:
                 _refuse_redirect(response)
-                return _series(await read_limited(response, ANSWER_BYTES), response)
+                content = await read_limited(response, ANSWER_BYTES)
+                return series(content, response.status, response.reason or "", response.content_type)
         except TimeoutError:
             raise QueryError(f"does not answer within {TIMEOUT_S:g} s") from None
         except ValueError as error:
@@ -143,17 +147,20 @@ def _refuse_redirect(response: aiohttp.ClientResponse) -> None:
         raise UnusableError(f"redirects to {_short(where)}, which is not followed; give that address if it is meant")
 
 
-def _series(content: bytes, response: aiohttp.ClientResponse) -> list[Series]:
-    if response.status in REFUSED:
-        raise UnusableError(f"answers {response.status} {response.reason}: {MEND_REFUSAL}")
+def series(content: bytes, status: int, reason: str, content_type: str) -> list[Series]:
+    """Return the series in an answer; their values are floats, NaN where they are no number.
+
+    Raises:
+        QueryError: it is an error, or no answer of a Prometheus; UnusableError where no query would do better.
+    """
+    if status in REFUSED:
+        raise UnusableError(f"answers {status} {reason}: {MEND_REFUSAL}")
     try:
         answer = msgspec.json.decode(content, type=_Answer)
     except msgspec.MsgspecError:
-        raise _no_prometheus(content, response) from None
+        raise _no_prometheus(content, status, reason, content_type) from None
     if answer.status != "success" or answer.data is None:
-        raise QueryError(
-            _short(answer.error.removeprefix(QUERY_PREFIX) or f"answers {response.status} {response.reason}")
-        )
+        raise QueryError(_short(answer.error.removeprefix(QUERY_PREFIX) or f"answers {status} {reason}"))
     try:
         return _decoded(answer.data)
     except msgspec.MsgspecError as error:
@@ -177,14 +184,15 @@ def _number(text: str) -> float:
         return math.nan
 
 
-def _no_prometheus(content: bytes, response: aiohttp.ClientResponse) -> QueryError:
-    status = f"{response.status} {response.reason}"
-    if content.lstrip()[:1] == b"<" or "html" in response.content_type:
-        return UnusableError(f"answers {status} with a web page, not with JSON: a login page, or not a Prometheus?")
-    if response.status == HTTP_NOT_FOUND:
-        return UnusableError(f"answers {status}: is this the base address of a Prometheus?")
-    if response.status >= HTTP_BAD:
-        return QueryError(f"answers {status}: {_short(content.decode(errors='replace'))}")
+def _no_prometheus(content: bytes, status: int, reason: str, content_type: str) -> QueryError:
+    if content.lstrip()[:1] == b"<" or "html" in content_type:
+        return UnusableError(
+            f"answers {status} {reason} with a web page, not with JSON: a login page, or not a Prometheus?"
+        )
+    if status == HTTP_NOT_FOUND:
+        return UnusableError(f"answers {status} {reason}: is this the base address of a Prometheus?")
+    if status >= HTTP_BAD:
+        return QueryError(f"answers {status} {reason}: {_short(content.decode(errors='replace'))}")
     return UnusableError("answers, but not as a Prometheus does (no JSON with a status)")
 
 

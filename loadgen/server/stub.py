@@ -191,9 +191,18 @@ def _pages(stub: RunningStub) -> web.Application:
 
 
 def metrics_page(stub: RunningStub) -> str:
-    """Return the counters as Triton's metrics page shows them (durations in whole microseconds)."""
-    counters = stub.counters
-    figures = {
+    """Return the counters of every model as Triton's metrics page shows them (durations in whole microseconds)."""
+    of_models = {name: _figures(counters, stub.counters.pending) for name, counters in stub.models.items()}
+    lines = []
+    for metric, (kind, _) in _figures(stub.counters, 0).items():
+        lines.append(f"# TYPE nv_inference_{metric} {kind}\n")
+        for model, figures in of_models.items():
+            lines.append(f'nv_inference_{metric}{{model="{model}",version="{MODEL_VERSION}"}} {figures[metric][1]}\n')
+    return "".join(lines)
+
+
+def _figures(counters: Counters, pending: int) -> dict[str, tuple[str, int]]:
+    return {
         "request_success": ("counter", counters.success),
         "request_failure": ("counter", counters.fail),
         "count": ("counter", counters.success),
@@ -203,11 +212,8 @@ def metrics_page(stub: RunningStub) -> str:
         "compute_input_duration_us": ("counter", 0),
         "compute_infer_duration_us": ("counter", counters.compute_infer_ns // 1000),
         "compute_output_duration_us": ("counter", 0),
-        "pending_request_count": ("gauge", counters.pending),
+        "pending_request_count": ("gauge", pending),
     }
-    labels = f'{{model="{stub.config.model}",version="{MODEL_VERSION}"}}'
-    lines = (f"# TYPE nv_inference_{n} {kind}\nnv_inference_{n}{labels} {v}\n" for n, (kind, v) in figures.items())
-    return "".join(lines)
 
 
 async def serve(config: StubConfig) -> None:

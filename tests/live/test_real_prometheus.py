@@ -36,7 +36,7 @@ def figures(run: Run, query: str) -> dict[int, float | None]:
 
 
 def test_windowed_stages_from_promql_are_those_of_our_own_deltas(tmp_path: Path) -> None:
-    """Queue, compute and throughput of each window are ours within the tolerance; the rest is there or has a reason."""
+    """Queue, compute and throughput of each window are ours, within the tolerance; what is missing has its reason."""
 
     async def main() -> tuple[Run, dict[str, Finding]]:
         async with serve_standin(directory=tmp_path, log=tmp_path / "triton.log") as server:
