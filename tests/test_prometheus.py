@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import math
+import ssl
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+import trustme
 from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,7 +25,7 @@ from analysis.summary import sentences
 from loadgen import clock, promql, scraped, sweep_async
 from loadgen.cli import app
 from loadgen.doctor import Finding, examined
-from loadgen.endpoint import MASK, Endpoint, Prometheus
+from loadgen.endpoint import MASK, Endpoint, Prometheus, Tls
 from loadgen.errors import PlanError
 from loadgen.measure import Window
 from loadgen.plan import ClosedLoop, Generated, PerfJson, Plan, checked, from_json, to_json, written
@@ -68,21 +70,21 @@ def unless(query: str, answer: Answer) -> Answer:
 
 
 @contextmanager
-def served(answer: Answer | None) -> Iterator[str]:
-    """Serve an API from a thread of its own (None: nothing listens); yields its address."""
+def served(answer: Answer | None, context: ssl.SSLContext | None = None) -> Iterator[str]:
+    """Serve an API from a thread of its own (None: nothing listens), over TLS if a context is given."""
     loop = asyncio.new_event_loop()
     application = web.Application()
     application.router.add_get("/{path:.*}", answer or good)
     runner = web.AppRunner(application, shutdown_timeout=0.1)
     loop.run_until_complete(runner.setup())
-    loop.run_until_complete(web.TCPSite(runner, "127.0.0.1", 0).start())
+    loop.run_until_complete(web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start())
     port = runner.addresses[0][1]
     if answer is None:
         loop.run_until_complete(runner.cleanup())
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{port}"
+        yield f"{'https' if context else 'http'}://127.0.0.1:{port}"
     finally:
         asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
@@ -306,6 +308,43 @@ def test_the_token_goes_with_every_query(monkeypatch: pytest.MonkeyPatch) -> Non
     _, figures, told = asked(guarded, Prometheus("http://h", {"authorization": "Bearer $PROM_TOKEN"}))
     assert told == []
     assert figures
+
+
+def test_a_reason_of_the_series_is_not_told_beside_that_of_the_points() -> None:
+    """A query that fails over the run and at points is named once; where only its series is missing, that is told."""
+    reasons = [(0, "a", "refused"), (1, "a", "refuses"), (0, "b", "big"), (1, "c", "refuses")]
+    figures = [Figure(point, query, "{}", None, reason) for point, query, reason in reasons]
+    told = missing_words([*figures, Figure(2, "c", "{}", 1.0)], 2)
+    assert told == [
+        "a (at 1 of 2 points), c (at 1 of 2 points): refuses; missing from this run",
+        "b: big; missing from this run",
+    ]
+
+
+def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that is slow at every query holds the end of a run up for so long, and no longer."""
+    monkeypatch.setattr(scraped, "PATIENCE_S", -1.0)
+    _, figures, told = asked(good)
+    assert {figure.value for figure in figures} == {None}
+    assert len(told) == 1
+    assert "was not asked" in told[0]
+
+
+def test_over_https_by_the_endpoints_authority(tmp_path: Path) -> None:
+    """The endpoint's authority is trusted; without it, the certificate is the reason."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+
+    async def ahead_s(url: str, tls: Tls | None) -> float:
+        async with client(Endpoint("h:1", "m", tls=tls), Prometheus(url)) as server:
+            return await server.ahead_s()
+
+    with served(good, context) as url:
+        assert abs(asyncio.run(ahead_s(url, Tls(str(tmp_path / "ca.pem"))))) < 60
+        with pytest.raises(QueryError, match="certificate verify failed"):
+            asyncio.run(ahead_s(url, None))
 
 
 JSON = st.recursive(
