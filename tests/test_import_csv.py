@@ -104,6 +104,11 @@ def test_cut_at_every_byte(tmp_path: Path) -> None:
         assert any("cut" in warning.reason for warning in of.warnings) or SAMPLE[:length].endswith(b"\n")
         known = of.points[:-1].drop("file", "group")
         assert known.equals(whole[: known.height].drop("file", "group"))
+        last, true = (table.row(of.points.height - 1, named=True) for table in (of.points, whole))
+        # The end of a row's last cell cannot be seen, which is warned of.
+        own = {"response_wait_ns", "file", "group"}
+        shown = {name for name, value in last.items() if value is not None} - own
+        assert {name: last[name] for name in shown} == {name: true[name] for name in shown}
 
 
 @settings(deadline=None, max_examples=200)
