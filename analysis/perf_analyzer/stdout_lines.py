@@ -42,7 +42,7 @@ REQUEST_COUNT = re.compile(rf"{BEGIN}Request count: {N}\s*$")
 CLIENT_RATES = {
     "send_rate_per_s": re.compile(rf"{BEGIN}Avg send request rate: {X} infer/sec"),
     "response_throughput_per_s": re.compile(rf"{BEGIN}Response Throughput: {X} infer/sec"),
-    "throughput_per_s": re.compile(rf"{BEGIN}(?<!Response )Throughput: {X} infer/sec"),
+    "throughput_per_s": re.compile(rf"{BEGIN}Throughput: {X} infer/sec"),
     "sequences_per_s": re.compile(rf"{BEGIN}Sequence count: \d+ \({X} seq/sec\)"),
 }
 OVERHEAD = re.compile(rf"{BEGIN}Avg client overhead: {X}%")
