@@ -123,7 +123,7 @@ def test_an_aborted_level_is_a_row(tmp_path: Path) -> None:
     """A level that failed or was not stable stays as a row with its windows, its verdict, and what was said of it."""
     text = (
         "Request concurrency: 2\n  Pass [1] throughput: 4.5 infer/sec. Avg latency: 9000 usec (std 10 usec). \n"
-        "  Pass [2] cb::Error: too slow\nFailed to retrieve results from inference request.\n"
+        "  Pass [2] cb::Error: too slow\n  Pass [3] cb::Error: No valid requests recorded\nFailed to retrieve results from inference request.\n"
         "Thread [0] had error: Socket closed\nRequest concurrency: 3\n  Client: \n    Request count: 9\n"
         "    Throughput: 1 infer/sec\n    p99 latency: 5 usec\nFailed to obtain stable measurement within 3 windows\n"
     )
@@ -132,10 +132,12 @@ def test_an_aborted_level_is_a_row(tmp_path: Path) -> None:
         (2, None, None, "unfinished"),
         (3, 1.0, 9, "unstable"),
     ]
-    assert of.windows.select("point", "throughput_per_s", "statistic", "service_ns").rows() == [(1, 4.5, "mean", 9e6)]
+    windows = of.windows.select("point", "window", "completed", "throughput_per_s", "service_ns").rows()
+    assert windows == [(1, 1, None, 4.5, 9e6), (1, 2, None, None, None), (1, 3, 0, 0.0, None)]
     said = [reason for level, reason in reasons(of) if level == "concurrency 2"]
-    assert said[:3] == [
+    assert said[:4] == [
         "says: Pass [2] cb::Error: too slow",
+        "says: Pass [3] cb::Error: No valid requests recorded",
         "says: Failed to retrieve results from inference request.",
         "says: Thread [0] had error: Socket closed",
     ]

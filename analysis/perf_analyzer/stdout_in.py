@@ -134,6 +134,8 @@ def _read_level(reader: Reader, level: Open, line: str) -> None:
         level.windows.append(_window(match, level.notes))
     elif match := lines.REMARK.search(line):
         _remark(level, match[0].strip())
+        if failed := lines.FAILED_PASS.search(line):
+            level.windows.append(_failed_window(failed))
     elif not _enter_block(reader, level, line):
         _read_figures(reader, level, line)
 
@@ -149,12 +151,22 @@ def _remark(level: Open, text: str) -> None:
 
 def _window(match: re.Match[str], notes: list[str]) -> Row:
     return {
-        "window": min(int(match[1][:10]), U32_MAX),
+        "window": _window_number(match[1]),
         "throughput_per_s": number("throughput of a pass", match[2], notes),
         "statistic": "mean" if match[3] == "Avg" else match[3],
         "service_ns": duration_ns("latency of a pass", match[4], notes),
         "service_std_ns": duration_ns("std of a pass", match[5] or "", notes),
     }
+
+
+def _failed_window(match: re.Match[str]) -> Row:
+    """Return a window that ended in an error; of the error that nothing completed in it, the figures are known."""
+    nothing = {"completed": 0, "throughput_per_s": 0.0} if match[2] else {}
+    return {"window": _window_number(match[1]), "statistic": "mean", **nothing}
+
+
+def _window_number(text: str) -> int:
+    return min(int(text[:10]), U32_MAX)
 
 
 def _enter_block(reader: Reader, level: Open, line: str) -> bool:

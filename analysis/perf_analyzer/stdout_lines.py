@@ -19,6 +19,7 @@ RATE = re.compile(rf"{BEGIN}Request Rate: {X} inference requests per seconds?\s*
 PASS = re.compile(
     rf"{BEGIN}Pass \[{N}\] throughput: {X} infer/sec\. (Avg|p\d+) latency: {N} usec(?: \(std {N} usec\))?"
 )
+FAILED_PASS = re.compile(rf"{BEGIN}Pass \[{N}\] cb::Error: (No valid requests)?")
 SUMMARY_TITLE = re.compile(r"Inferences/Second vs\. Client (Average|p\d+) Batch Latency")
 SUMMARY = re.compile(rf"{BEGIN}(Concurrency|Request Rate): {X}, (?:throughput: )?{X} infer/sec, latency {N} usec")
 
