@@ -123,7 +123,8 @@ def test_an_aborted_level_is_a_row(tmp_path: Path) -> None:
     """A level that failed or was not stable stays as a row with its windows, its verdict, and what was said of it."""
     text = (
         "Request concurrency: 2\n  Pass [1] throughput: 4.5 infer/sec. Avg latency: 9000 usec (std 10 usec). \n"
-        "  Pass [2] cb::Error: too slow\n  Pass [3] cb::Error: No valid requests recorded\nFailed to retrieve results from inference request.\n"
+        "  Pass [2] cb::Error: too slow\n  Pass [3] cb::Error: No valid requests recorded\n"
+        "Failed to retrieve results from inference request.\n"
         "Thread [0] had error: Socket closed\nRequest concurrency: 3\n  Client: \n    Request count: 9\n"
         "    Throughput: 1 infer/sec\n    p99 latency: 5 usec\nFailed to obtain stable measurement within 3 windows\n"
     )

@@ -70,7 +70,7 @@ def run(perf_analyzer: PerfAnalyzer, server: RunningServer, folder: Path, name: 
     model, load_options = CASES[name]
     (place := folder / name).mkdir()
     target = ["-m", model, "-u", server.grpc, "-i", "grpc", "--input-data", "zero"]
-    window = ["-p", "400", "-s", "60", "-r", "30", "-v"]
+    window = ["-p", "400", "-s", "300", "-r", "30", "-v"]
     files = ["-f", "out.csv", "--verbose-csv", "--profile-export-file", str(place / "profile.json")]
     # The files of composing models are written only where `-f` names no folder.
     done = perf_analyzer.run(*target, *load_options, *window, *files, timeout_s=TIMEOUT_S, folder=place)
