@@ -36,6 +36,7 @@ from loadgen.plan import (
     Search,
     Stopping,
     Synthetic,
+    TransportName,
     checked,
 )
 from loadgen.pointlog import load_words
@@ -47,6 +48,7 @@ from loadgen.steady import LOOK_GROWTH, STEADY
 from loadgen.thresholds import ALIAS, Threshold, figure
 
 METRICS_PORT = 8002
+DEFAULT_PORTS = {"grpc": 8001, "http": 8000}
 EXPECTED_PROBES = {"rate": "14 of them, seven to twelve minutes with short ones", "concurrency": "4 to 10 of them"}
 CELLS_OPTIONS = {
     "overlay": "--overlay",
@@ -90,11 +92,12 @@ def plan_of(  # noqa: PLR0913 - each is one option of the command line
     *,
     model: str,
     input_data: str | Path | Sequence[str | Path] | InputData,
-    url: str = "localhost:8001",
+    url: str = "",
+    protocol: Literal["grpc", "http"] = "grpc",
     version: str = "",
     tls: Tls | None = None,
     headers: Mapping[str, str] | None = None,
-    transport: Literal["auto", "direct", "grpcio"] = "auto",
+    transport: TransportName = "auto",
     connections: int = 1,
     compression: Literal["none", "gzip", "deflate"] = "none",
     workers: int = 1,
@@ -138,8 +141,9 @@ def plan_of(  # noqa: PLR0913 - each is one option of the command line
     or one of `loadgen.plan`'s input types. `concurrency` and `rate` (requests a second, an open loop) are a number,
     a list, or `start:end:step`, concurrency 1 if nothing is given; `loads` are further ones. A point is measured
     until it is precise enough (`stopping`, `ByPrecision()` if not given), or for `window_ms` after `warmup_ms`.
-    `slo` (`p99 < 500ms`) gives every point its goodput; a `search` finds its loads itself. `companions` are further
-    models, which take requests in proportion to their weights and `model_weight`. `headers` go with every call.
+    `url` is HOST:PORT, localhost with Triton's own port of `protocol` if empty. `slo` (`p99 < 500ms`) gives every
+    point its goodput; a `search` finds its loads itself. `companions` are further models, which take requests in
+    proportion to their weights and `model_weight`. `headers` go with every call.
     `composing_models` are called by the model (BLS); an ensemble tells its own.
     `order` and `weights` are of the requests (of the streams, for a model that keeps state), as in `corpus.passes`;
     `metrics_url` (one, or one a replica) "" means port 8002 of the same host, None that no page is polled.
@@ -148,10 +152,12 @@ def plan_of(  # noqa: PLR0913 - each is one option of the command line
     Raises:
         PlanError: an option is out of range or does not parse.
     """
+    url = url or f"localhost:{DEFAULT_PORTS[protocol]}"
     pages = default_metrics_url(url) if metrics_url in ("", ()) else metrics_url
     urls = (pages,) if isinstance(pages, str) else tuple(pages or ())
+    grpc, http = (url, "") if protocol == "grpc" else ("", url)
     sent = dict(headers or {}), dict(metrics_headers or {})
-    endpoint = Endpoint(url, model, version, urls, tls, *sent, prometheus=prometheus, replicas=replicas)
+    endpoint = Endpoint(grpc, model, version, urls, tls, *sent, prometheus=prometheus, replicas=replicas, http=http)
     plan = Plan(
         endpoint=endpoint,
         inputs=input_of(input_data),
@@ -216,7 +222,7 @@ def dry_run(plan: Plan) -> Iterator[str]:
     """
     source = open_source(plan.inputs)
     planned = points_of(plan)
-    yield f"target: {plan.endpoint.model} at {plan.endpoint.grpc}"
+    yield f"target: {plan.endpoint.model} at {plan.endpoint.address}"
     yield f"inputs: {source.description}"
     for each in plan.companions:
         weights = f"weight {each.weight:g} to {plan.model_weight:g}"

@@ -16,8 +16,8 @@ from loadgen.plan import Load, Plan, Stopping, model_key
 from loadgen.pointlog import Target
 from loadgen.progress import Observer
 from loadgen.rundir import OWN_SOURCE, EventLog, RunDirectory, Sample
+from loadgen.server.client import Server
 from loadgen.server.metrics import Page
-from loadgen.server.triton import Triton
 
 QUIET_POLL_NS = 50 * clock.NS_PER_MS
 QUIET_LIMIT_NS = 2000 * clock.NS_PER_MS
@@ -44,7 +44,7 @@ class Point:
 class Served:
     """A model under load; `first_body` is the first of its requests in the corpus."""
 
-    triton: Triton
+    triton: Server
     version: str
     first_body: int = 0
 

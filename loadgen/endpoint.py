@@ -7,7 +7,7 @@ import ssl
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -32,13 +32,15 @@ class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Speak TLS; the system's authorities are trusted where `ca_file` names no others.
 
     `cert_file` and `key_file` are our own certificate; `server_name` is what the server's must be for, where the
-    address is not its name (a port forward, an IP address).
+    address is not its name (a port forward, an IP address). `verify` says what of the server's is checked, its chain
+    and its name (`full`), its `chain` alone, or nothing (`none`); less than all is for HTTP only.
     """
 
     ca_file: str = ""
     cert_file: str = ""
     key_file: str = ""
     server_name: str = ""
+    verify: Literal["full", "chain", "none"] = "full"
 
 
 class Prometheus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -57,7 +59,8 @@ class Prometheus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the model is served: gRPC address, metrics pages (one a replica; none: do not poll), model and version.
 
-    `grpc` is HOST:PORT or unix:PATH. `headers` go with every call, `metrics_headers` with every request for a page;
+    `grpc` is HOST:PORT or unix:PATH; where `http` is given (HOST:PORT), everything goes there instead, over HTTP/1.1,
+    and `grpc` is empty. `headers` go with every call, `metrics_headers` with every request for a page;
     in a value `$NAME` is that variable's content, `$(<FILE)` a file's, `$(COMMAND)` what a command prints; those two
     are asked again every `header_refresh_s`, for tokens that expire. Pages over https are checked as `tls` says.
     `replicas` says how many servers a balancer at `grpc` leads to; 0 is not known.
@@ -73,6 +76,12 @@ class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prometheus: Prometheus | None = None
     replicas: Annotated[int, msgspec.Meta(ge=0)] = 0
     header_refresh_s: Annotated[float, msgspec.Meta(gt=0)] = 60.0
+    http: str = ""
+
+    @property
+    def address(self) -> str:
+        """Where requests go, whatever the protocol."""
+        return self.http or self.grpc
 
 
 def changing(endpoint: Endpoint) -> bool:
@@ -84,10 +93,12 @@ def check(endpoint: Endpoint) -> None:
     """Refuse an endpoint with an address, a header, a file or a query's name that cannot be used.
 
     Raises:
-        PlanError: it names the field.
+        PlanError: it names the field; or both protocols or none have an address.
     """
-    if not endpoint.grpc.startswith(UNIX):
-        host_and_port(endpoint.grpc)
+    if bool(endpoint.http) == bool(endpoint.grpc):
+        raise PlanError("endpoint: give either a gRPC or an HTTP address")
+    if endpoint.http or not endpoint.grpc.startswith(UNIX):
+        host_and_port(endpoint.address)
     metadata(endpoint)
     opened(endpoint.metrics_headers)
     for url in endpoint.metrics_urls:
@@ -95,8 +106,11 @@ def check(endpoint: Endpoint) -> None:
             raise PlanError(f"metrics_urls: {url}: write http://HOST:PORT/metrics or https://...")
     if endpoint.prometheus is not None:
         _check_prometheus(endpoint.prometheus)
-    if endpoint.tls is not None:
-        ssl_context(endpoint.tls)
+    if endpoint.tls is None:
+        return
+    ssl_context(endpoint.tls)
+    if endpoint.grpc and endpoint.tls.verify != "full":
+        raise PlanError(f"tls.verify {endpoint.tls.verify}: is for HTTP only; gRPC always checks the server")
 
 
 def _check_prometheus(prometheus: Prometheus) -> None:
@@ -177,6 +191,8 @@ def ssl_context(tls: Tls, *, http2: bool = True) -> ssl.SSLContext:
         raise PlanError("tls: a client certificate needs both cert_file and key_file")
     try:
         context = ssl.create_default_context(cafile=tls.ca_file or None)
+        context.check_hostname = tls.verify == "full"
+        context.verify_mode = ssl.CERT_NONE if tls.verify == "none" else ssl.CERT_REQUIRED
         if tls.cert_file:
             context.load_cert_chain(tls.cert_file, tls.key_file)
     except (OSError, ssl.SSLError) as error:

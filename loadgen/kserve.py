@@ -161,6 +161,11 @@ def infer_request(
     return bytes(request.SerializeToString())
 
 
+def step(message: bytes, sequence: int, *, first: bool, last: bool) -> bytes:
+    """Return a serialised request as a step of a sequence."""
+    return message + sequence_parameters(sequence, first=first, last=last)
+
+
 def sequence_parameters(sequence: int, *, first: bool, last: bool) -> bytes:
     """Return what, appended to a serialised ModelInferRequest, makes it a step of a sequence.
 
@@ -194,10 +199,15 @@ def wrong_answer(response: bytes, expected: Mapping[str, str]) -> str | None:
     """Compare a ModelInferResponse with the digests of its outputs; say what differs, or None if nothing does."""
     message = service_pb2.ModelInferResponse.FromString(response)
     given = dict(zip((output.name for output in message.outputs), message.raw_output_contents, strict=False))
+    return wrong_digest({name: digest(content) for name, content in given.items()}, expected)
+
+
+def wrong_digest(given: Mapping[str, str], expected: Mapping[str, str]) -> str | None:
+    """Compare digests of outputs; say what differs, or None if nothing does."""
     for name, wanted in expected.items():
         if name not in given:
             return f"output {name} is missing"
-        if digest(given[name]) != wanted:
+        if given[name] != wanted:
             return f"output {name} is not the expected one"
     return None
 

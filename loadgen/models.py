@@ -15,7 +15,7 @@ from loadgen.plan import Plan
 from loadgen.pointlog import Target
 from loadgen.prepare import Source
 from loadgen.rundir import EventLog
-from loadgen.server.triton import Triton
+from loadgen.server.client import Server, client
 
 SIMULATING_PARAMETERS = {"stand_in": "stand-in model", "stub": "simulated"}
 """Keys in a model's configuration by which our own servers say that they are not the real thing."""
@@ -25,7 +25,7 @@ SIMULATING_PARAMETERS = {"stand_in": "stand-in model", "stub": "simulated"}
 class Met:
     """A model that is ready, and its declaration."""
 
-    triton: Triton
+    triton: Server
     metadata: ModelMetadata
 
 
@@ -37,7 +37,7 @@ async def meet(stack: contextlib.AsyncExitStack, plan: Plan) -> tuple[Met, ...]:
     """
     found = []
     for alone in plans.alone(plan):
-        triton = await stack.enter_async_context(Triton(alone.endpoint))
+        triton = await stack.enter_async_context(client(alone.endpoint))
         await triton.wait_ready(plan.ready_timeout_s)
         found.append(Met(triton, await triton.metadata()))
     return tuple(found)
@@ -56,7 +56,7 @@ async def composing(stack: contextlib.AsyncExitStack, plan: Plan, models: Sequen
         name = names.pop(0)
         if name not in found:
             endpoint = msgspec.structs.replace(plan.endpoint, model=name, version="")
-            triton = await stack.enter_async_context(Triton(endpoint))
+            triton = await stack.enter_async_context(client(endpoint))
             found[name] = Served(triton, latest(await triton.metadata()))
             names += kserve.steps(await triton.model_config())
     return tuple(found.values())

@@ -181,7 +181,7 @@ class Prepared(msgspec.Struct, frozen=True, tag_field="kind", tag="prepared"):
 InputData = PerfJson | Cells | Synthetic | Generated | Prepared
 
 
-TransportName = Literal["auto", "direct", "grpcio"]
+TransportName = Literal["auto", "direct", "grpcio", "http"]
 
 
 class Companion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -276,6 +276,8 @@ def resolved(plan: Plan, *, in_streams: bool) -> Plan:
     Raises:
         PlanError: direct is asked for and cannot.
     """
+    if plan.endpoint.http:
+        return _over_http(plan, in_streams=in_streams)
     lacks = "the model answers in streams (it is decoupled)" if in_streams else ""
     lacks = lacks or ("messages are to be compressed" if plan.compression != "none" else "")
     if plan.transport == "direct" and lacks:
@@ -283,6 +285,12 @@ def resolved(plan: Plan, *, in_streams: bool) -> Plan:
     if plan.transport != "auto":
         return plan
     return msgspec.structs.replace(plan, transport="grpcio" if lacks else "direct")
+
+
+def _over_http(plan: Plan, *, in_streams: bool) -> Plan:
+    if in_streams:
+        raise PlanError(f"{plan.endpoint.model}: answers in streams (it is decoupled), which is for gRPC; use it")
+    return msgspec.structs.replace(plan, transport="http")
 
 
 def written(plan: Plan) -> Plan:
@@ -331,12 +339,23 @@ def checked(plan: Plan) -> Plan:
         raise PlanError("the plan has loads and a search: a search finds its loads itself, leave them out")
     for load in plan.loads:
         _check_load(load, plan.workers)
-    endpoints.check(plan.endpoint)
+    _check_endpoint(plan)
     _check_objectives(plan)
     _check_companions(plan)
     if plan.weights and (plan.order != "random" or not sum(plan.weights) > 0):
         raise PlanError("weights: need order random, and one of them above zero")
     return from_json(msgspec.json.encode(plan), "the plan")
+
+
+def _check_endpoint(plan: Plan) -> None:
+    endpoints.check(plan.endpoint)
+    over_http = bool(plan.endpoint.http)
+    if plan.transport != "auto" and over_http != (plan.transport == "http"):
+        raise PlanError(f"transport {plan.transport}: does not speak {'HTTP' if over_http else 'gRPC'}; write auto")
+    if over_http and plan.compression != "none":
+        raise PlanError(f"compression {plan.compression}: is for gRPC only")
+    if over_http and plan.companions:
+        raise PlanError("companions: several models at once are for gRPC only")
 
 
 def _check_companions(plan: Plan) -> None:

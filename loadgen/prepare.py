@@ -17,7 +17,7 @@ from typing import Protocol
 import msgspec
 import platformdirs
 
-from loadgen import atomic, clock, corpus, kserve
+from loadgen import atomic, clock, corpus, kserve, kserve_http
 from loadgen.errors import PlanError
 from loadgen.kserve import InputEvent, ModelMetadata, signature_text
 from loadgen.plan import Plan, Prepared
@@ -88,6 +88,7 @@ def encode(plan: Plan, source: Source, metadata: ModelMetadata, binary: Path, pr
         size_bytes = 0
         for count, event in enumerate(source.events(metadata, plan.batch), start=1):
             message = kserve.infer_request(endpoint.model, endpoint.version, event.tensors, event.parameters)
+            message = kserve_http.from_grpc(message) if endpoint.http else message
             answer = {tensor.name: kserve.digest(kserve.raw_content(tensor)) for tensor in event.answer}
             dropped += event.dropped_cells
             size_bytes += len(message)
@@ -121,7 +122,9 @@ def index_json(index: corpus.Index) -> bytes:
 
 def _made_for(plan: Plan, metadata: ModelMetadata) -> str:
     version = f" version {plan.endpoint.version}" if plan.endpoint.version else ""
-    return f"{plan.endpoint.model}{version}: {signature_text(sorted(metadata.inputs, key=str))}, batch {plan.batch}"
+    over = ", over HTTP" if plan.endpoint.http else ""
+    signature = signature_text(sorted(metadata.inputs, key=str))
+    return f"{plan.endpoint.model}{version}: {signature}, batch {plan.batch}{over}"
 
 
 def _adopt(folder: Path, plan: Plan, metadata: ModelMetadata, binary: Path) -> corpus.Index:
@@ -159,7 +162,7 @@ def _code_digest() -> bytes:
     for module in sorted(files("inputs").iterdir(), key=lambda each: each.name):
         if module.is_file():
             digest.update(module.read_bytes())
-    for name in ("kserve.py", "prepare.py"):
+    for name in ("kserve.py", "kserve_http.py", "prepare.py"):
         digest.update((files("loadgen") / name).read_bytes())
     return digest.digest()
 

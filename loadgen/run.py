@@ -132,7 +132,7 @@ async def _bench(job: Job, directory: RunDirectory, log: EventLog) -> AsyncItera
         index = _write_corpus(job, directory, log, [each.metadata for each in met])
         target = await models.describe(met, (job.source, *job.companions), log, models.calibrated(plan, index))
         words = f"{target.instances} instances" if target.instances else "instances not known"
-        job.observer.announce(f"target: {target.model} on {target.server} at {plan.endpoint.grpc}, {words}")
+        job.observer.announce(f"target: {target.model} on {target.server} at {plan.endpoint.address}, {words}")
         bench: Bench | None = None
 
         def on_report(news: Progress | Failed) -> None:

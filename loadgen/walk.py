@@ -7,7 +7,7 @@ from typing import Protocol
 
 import msgspec
 
-from loadgen.kserve import sequence_parameters
+from loadgen import kserve
 
 NO_SEQUENCE = 0
 
@@ -21,6 +21,13 @@ class Take(msgspec.Struct, frozen=True, gc=False):
     body: int
     message: Message
     sequence: int = NO_SEQUENCE
+
+
+class Step(Protocol):
+    """Makes a step of a sequence of a request."""
+
+    def __call__(self, message: bytes, sequence: int, *, first: bool, last: bool) -> bytes:
+        """Return the request with the sequence's id and flags."""
 
 
 class Walk(Protocol):
@@ -78,6 +85,7 @@ class Sequences:
     length: int = 0
     next_id: int = 1
     id_step: int = 1
+    step: Step = kserve.step
     _live: dict[int, _Live] = field(default_factory=dict)
     _waiting: deque[int] = field(default_factory=deque)
 
@@ -116,4 +124,4 @@ class Sequences:
         last = last or live.step == (self.length or len(stream))
         if last:
             del self._live[sequence]
-        return Take(body, self.messages[body] + sequence_parameters(sequence, first=first, last=last), sequence)
+        return Take(body, self.step(self.messages[body], sequence, first=first, last=last), sequence)

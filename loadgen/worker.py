@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 import psutil
 
-from loadgen import clock, corpus, kserve, schedule
+from loadgen import clock, corpus, kserve, kserve_http, schedule
 from loadgen.commands import (
     Broken,
     Drained,
@@ -42,6 +42,7 @@ from loadgen.records import PROBE_POINT, Outcome, Reply
 from loadgen.transport import Transport
 from loadgen.transport.direct import DirectTransport
 from loadgen.transport.grpcaio import GrpcAioTransport
+from loadgen.transport.http1 import HttpTransport
 from loadgen.transport.null import NullTransport
 from loadgen.walk import Bodies, Message, Sequences, Walk
 
@@ -81,10 +82,9 @@ class Worker:
             self._fault if any(self._answers) else None,
         )
         self._transport, self._journal = transport, journal
+        self._kserve = kserve_http if opening.transport == "http" else kserve
         self._bodies = bodies
-        self._probe_suffix = b""
-        if opening.in_sequences:
-            self._probe_suffix = kserve.sequence_parameters(PROBE_SEQUENCE, first=True, last=True)
+        self._in_sequences = opening.in_sequences
         self._deadline_ns = opening.deadline_ns
         self._process = psutil.Process()
         self._number, self._workers = opening.worker, opening.workers
@@ -146,12 +146,14 @@ class Worker:
         report(Drained(self._point, self._drive.counts.completed, self._drive.counts.in_flight_ns))
 
     def _probe(self, body: int) -> None:
-        message, due_ns = bytes(self._bodies[body]) + self._probe_suffix, clock.now_ns()
+        message, due_ns = bytes(self._bodies[body]), clock.now_ns()
+        if self._in_sequences:
+            message = self._kserve.step(message, PROBE_SEQUENCE, first=True, last=True)
         row, sent_ns = self._journal.born(PROBE_POINT, body, due_ns, len(message), clock.now_ns)
 
         def on_reply(reply: Reply) -> None:
             self._journal.ended(row, reply)
-            outputs = kserve.infer_outputs(reply.response) if reply.outcome is Outcome.OK else ()
+            outputs = self._kserve.infer_outputs(reply.response) if reply.outcome is Outcome.OK else ()
             words = tuple(map(str, outputs))
             details = reply.details[:DETAILS_LIMIT]
             service_ns = reply.done_ns - sent_ns
@@ -161,7 +163,7 @@ class Worker:
 
     def _fault(self, body: int, response: bytes) -> str | None:
         expected = self._answers[body]
-        return kserve.wrong_answer(response, expected) if expected else None
+        return self._kserve.wrong_answer(response, expected) if expected else None
 
     def _on_failure(self, reply: Reply) -> None:
         kind = (self._point, reply.outcome, reply.details[:DETAILS_LIMIT])
@@ -210,6 +212,7 @@ def _walks(opening: Open, index: corpus.Index, bodies: list[Message]) -> tuple[W
             opening.sequence_length,
             next_id=PROBE_SEQUENCE + 1 + number,
             id_step=workers,
+            step=kserve_http.step if opening.transport == "http" else kserve.step,
         )
         return sequences, sequences
     shared = islice(_order(opening, len(bodies), opening.seed), number, None, workers)
@@ -232,6 +235,8 @@ def _order(opening: Open, choices: int, seed: int) -> Iterator[int]:
 def _transport(opening: Open) -> Transport:
     if opening.transport == "null":
         return NullTransport(clock.now_ns, lambda _: 0)
+    if opening.transport == "http":
+        return HttpTransport(opening.endpoint)
     if opening.transport == "grpcio":
         return GrpcAioTransport(
             opening.endpoint, opening.connections, opening.compression, in_streams=opening.in_streams

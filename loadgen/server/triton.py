@@ -1,6 +1,7 @@
 """The server under test over gRPC: readiness, metadata, configuration, statistics. Never on the load's path."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, TypeVar
@@ -72,11 +73,7 @@ class Triton:
             TargetError: not so within `timeout_s` seconds, at once where waiting cannot help (a port that does
                 not speak gRPC, a model the server does not know).
         """
-        deadline_ns = clock.now_ns() + int(timeout_s * clock.NS_PER_S)
-        while (refusal := await self.refusal()) is not None:
-            if refusal.final or clock.now_ns() >= deadline_ns:
-                raise TargetError(refusal.text)
-            await clock.sleep_ns(POLL_NS)
+        await ready_in_time(self.refusal, timeout_s)
 
     async def metadata(self) -> ModelMetadata:
         """Return the model's signature and versions, with what its configuration adds."""
@@ -169,6 +166,15 @@ class Triton:
         )
         answer: Reply = await call(request, timeout=RPC_TIMEOUT_S, metadata=self._metadata)
         return answer
+
+
+async def ready_in_time(refusal: Callable[[], Awaitable[Refusal | None]], timeout_s: float) -> None:
+    """Ask until there is no refusal; errors as `Triton.wait_ready`."""
+    deadline_ns = clock.now_ns() + int(timeout_s * clock.NS_PER_S)
+    while (refused := await refusal()) is not None:
+        if refused.final or clock.now_ns() >= deadline_ns:
+            raise TargetError(refused.text)
+        await clock.sleep_ns(POLL_NS)
 
 
 async def speaks_http1(where: str) -> bool:
