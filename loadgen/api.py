@@ -46,6 +46,7 @@ from loadgen.run import Job, points_of, run
 from loadgen.rundir import RunDirectory
 from loadgen.steady import LOOK_GROWTH, STEADY
 from loadgen.thresholds import ALIAS, Threshold, figure
+from loadgen.windows import AGREEING, STRETCH, ByWindows
 
 METRICS_PORT = 8002
 DEFAULT_PORTS = {"grpc": 8001, "http": 8000}
@@ -249,6 +250,9 @@ def point_seconds(stopping: Stopping) -> tuple[float, float]:
             return min(max_s, min_s * LOOK_GROWTH), max_s
         case ByCount(max_s=max_s):
             return 0.0, max_s
+        case ByWindows() as asked:
+            window_s = STRETCH * asked.interval_ms / 1000
+            return AGREEING * window_s, asked.max_trials * window_s
 
 
 def unanswered(run: Run) -> list[str]:

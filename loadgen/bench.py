@@ -18,6 +18,7 @@ from loadgen.progress import Observer
 from loadgen.rundir import OWN_SOURCE, EventLog, RunDirectory, Sample
 from loadgen.server.client import Server
 from loadgen.server.metrics import Page
+from loadgen.windows import Status
 
 QUIET_POLL_NS = 50 * clock.NS_PER_MS
 QUIET_LIMIT_NS = 2000 * clock.NS_PER_MS
@@ -80,6 +81,12 @@ class Bench:
 
     answered: int = 0
     """Requests answered well since then, as the worker counts them."""
+
+    status: Status | None = None
+    """How the last level ended, where windows decide."""
+
+    gauges: list[Sample] = field(default_factory=list)
+    """GPU samples so far."""
 
     bodies: int = 0
     phase: str = ""

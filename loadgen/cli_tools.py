@@ -9,6 +9,7 @@ import msgspec
 import typer
 
 from loadgen import options as opt
+from loadgen import perf_analyzer_cli
 from loadgen.asked import prometheus_of, tls_of
 from loadgen.demo import own_server
 from loadgen.endpoint import Endpoint, check, header_option
@@ -64,6 +65,19 @@ def calibrate(  # noqa: PLR0913, PLR0917 - each is one option
             typer.echo(msgspec.json.encode(found))
     if not json:
         typer.echo(f"kept in {calibration.default_path()}")
+
+
+@tools.command("perf-analyzer", context_settings={"ignore_unknown_options": True, "help_option_names": []})
+def perf_analyzer(
+    arguments: Annotated[list[str] | None, typer.Argument(help="perf_analyzer's own options.")] = None,
+) -> None:
+    """Take perf_analyzer's command line, print what it prints and write what it writes.
+
+    For example:
+
+    - `perf-analyzer -m traccc-gpu -i grpc --input-data events.json --concurrency-range 1:4 -f out.csv`
+    """
+    perf_analyzer_cli.main(arguments or [])
 
 
 @tools.command()

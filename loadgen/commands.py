@@ -28,6 +28,8 @@ class Open(msgspec.Struct, frozen=True, tag=True):
 
     in_sequences: bool = False
     sequence_length: int = 0
+    sequence_length_variation: float = 0.0
+    sequence_ids: tuple[int, int] = (1, 0)
 
 
 class Probe(msgspec.Struct, frozen=True, tag=True):
@@ -48,6 +50,8 @@ class Start(msgspec.Struct, frozen=True, tag=True):
     intervals: str = ""
     spin_ns: int = 0
     at_ns: int = 0
+    requests: int = 0
+    """How many to send and no more; 0: no such limit."""
 
 
 class Stop(msgspec.Struct, frozen=True, tag=True):

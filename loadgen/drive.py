@@ -77,11 +77,12 @@ class Drive:
     sending: bool = False
     _pace: Pace | None = None
     _point: int = 0
+    _left: int = 0
     _drained: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def start(self, point: int, pace: Pace) -> None:
-        """Begin a point: send as `pace` says until `stop`."""
-        self._point, self._pace, self.counts = point, pace, Counts()
+    def start(self, point: int, pace: Pace, requests: int = 0) -> None:
+        """Begin a point: send as `pace` says until `stop`, or until so many `requests` are sent (0: no limit)."""
+        self._point, self._pace, self.counts, self._left = point, pace, Counts(), requests
         self.sending = True
         self._drained.clear()
         pace.start()
@@ -101,6 +102,10 @@ class Drive:
     def send(self, due_ns: int) -> None:
         """Send the next request now; it was due at `due_ns`."""
         self._send(self.walk.take(), due_ns)
+        if self._left:
+            self._left -= 1
+            if not self._left:
+                self.stop()
 
     def skip(self, due_ns: int) -> None:
         """Record the next request as one that was due and not sent."""

@@ -189,6 +189,13 @@ def raw_content(tensor: Tensor) -> bytes:
     return np.ascontiguousarray(tensor.data, dtype=DTYPES[tensor.datatype]).tobytes()
 
 
+def input_contents(message: bytes) -> list[tuple[str, str, bytes]]:
+    """Return name, datatype and raw content of every input of a serialised ModelInferRequest."""
+    request = service_pb2.ModelInferRequest.FromString(message)
+    contents = zip(request.inputs, request.raw_input_contents, strict=True)
+    return [(tensor.name, tensor.datatype, content) for tensor, content in contents]
+
+
 def infer_outputs(response: bytes) -> tuple[TensorMetadata, ...]:
     """Decode a ModelInferResponse far enough to say which tensors came back, with their shapes."""
     message = service_pb2.ModelInferResponse.FromString(response)

@@ -55,6 +55,17 @@ def head_bytes(message: bytes | memoryview) -> int:
     return end + 1
 
 
+def input_contents(message: bytes) -> list[tuple[str, str, bytes]]:
+    """Return name, datatype and raw content of every input of a request."""
+    at = head_bytes(message)
+    found = []
+    for tensor in msgspec.json.decode(message[:at])["inputs"]:
+        size = tensor["parameters"]["binary_data_size"]
+        found.append((tensor["name"], tensor["datatype"], message[at : at + size]))
+        at += size
+    return found
+
+
 def infer_outputs(response: bytes) -> tuple[TensorMetadata, ...]:
     """Decode a response far enough to say which tensors came back, with their shapes."""
     return tuple(
@@ -85,6 +96,6 @@ def _value(parameter: service_pb2.InferParameter) -> bool | int | float | str:
     return value
 
 
-def parsed(content: object, into: Any) -> Any:  # noqa: ANN401 - any protobuf message
+def parsed(content: dict[str, Any], into: Any) -> Any:  # noqa: ANN401 - any protobuf message
     """Fill a protobuf message with what a server says in JSON: the same fields, under the same names."""
     return json_format.ParseDict(content, into, ignore_unknown_fields=True)

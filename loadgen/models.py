@@ -37,7 +37,7 @@ async def meet(stack: contextlib.AsyncExitStack, plan: Plan) -> tuple[Met, ...]:
     """
     found = []
     for alone in plans.alone(plan):
-        triton = await stack.enter_async_context(client(alone.endpoint))
+        triton = await client(stack, alone.endpoint)
         await triton.wait_ready(plan.ready_timeout_s)
         found.append(Met(triton, await triton.metadata()))
     return tuple(found)
@@ -56,10 +56,20 @@ async def composing(stack: contextlib.AsyncExitStack, plan: Plan, models: Sequen
         name = names.pop(0)
         if name not in found:
             endpoint = msgspec.structs.replace(plan.endpoint, model=name, version="")
-            triton = await stack.enter_async_context(client(endpoint))
+            triton = await client(stack, endpoint)
             found[name] = Served(triton, latest(await triton.metadata()))
             names += kserve.steps(await triton.model_config())
     return tuple(found.values())
+
+
+async def trace(of: Met, plan: Plan) -> None:
+    """Set the server's trace settings that the plan asks for.
+
+    Raises:
+        TargetError: it refuses.
+    """
+    if plan.trace:
+        await of.triton.set_trace(plan.trace)
 
 
 def served(of: Met, index: corpus.Index) -> Served:

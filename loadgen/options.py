@@ -9,9 +9,7 @@ Model = Annotated[str, typer.Option("-m", "--model", help="Name of the model.")]
 Version = Annotated[str, typer.Option("-x", "--model-version", help="Version of the model; the latest if not given.")]
 Url = Annotated[
     str,
-    typer.Option(
-        "-u", "--url", help="HOST:PORT of the server, or unix:PATH; localhost:8001 (HTTP: 8000) if absent."
-    ),
+    typer.Option("-u", "--url", help="HOST:PORT of the server (localhost:8001; HTTP: 8000), or unix:PATH."),
 ]
 Protocol = Annotated[
     Literal["grpc", "http"], typer.Option("-i", "--protocol", help="What to speak: gRPC, or HTTP/1.1.")

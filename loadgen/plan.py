@@ -9,6 +9,8 @@ from loadgen import endpoint as endpoints
 from loadgen import slo
 from loadgen.endpoint import Endpoint
 from loadgen.errors import PlanError
+from loadgen.ladder import Ladder
+from loadgen.windows import ByWindows
 
 Positive = Annotated[int, msgspec.Meta(gt=0)]
 PositiveFloat = Annotated[float, msgspec.Meta(gt=0)]
@@ -102,7 +104,7 @@ class ByPrecision(msgspec.Struct, frozen=True, tag_field="kind", tag="precision"
     max_s: PositiveFloat = 120.0
 
 
-Stopping = ByTime | ByCount | ByPrecision
+Stopping = ByTime | ByCount | ByPrecision | ByWindows
 
 
 class Search(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -199,8 +201,10 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `slo` is an objective of which every point says how many requests a second kept it. Each request goes to the
     endpoint's model or to one of its `companions`, drawn with chances in proportion to `model_weight` and theirs.
     `composing_models` are called by the model in a way that its configuration does not tell (BLS); their statistics
-    are read too, as those of an ensemble's steps always are. `labels` say what the run is a part of (a study's take,
-    server, inputs); they decide nothing.
+    are read too, as those of an ensemble's steps always are. A `ladder` finds its loads as it goes. `parameters` go
+    with every request, each over a stream of its own if `streaming`; `trace` settings are set on the server first.
+    `keep_corpus` leaves the requests' bytes in the run directory. `labels` say what the run is a part of (a study's
+    take, server, inputs); they decide nothing.
     """
 
     endpoint: Endpoint
@@ -229,6 +233,15 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     order: Literal["shuffle", "sequential", "random"] = "shuffle"
     weights: tuple[Weight, ...] = ()
     sequence_length: NotNegative = 0
+    sequence_length_variation: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    sequence_ids: tuple[Positive, NotNegative] = (1, 0)
+    """First and last id of sequences; 0: no last."""
+
+    ladder: Ladder | None = None
+    parameters: dict[str, bool | int | str] = {}
+    streaming: bool = False
+    trace: dict[str, str] = {}
+    keep_corpus: bool = False
     ready_timeout_s: PositiveFloat = 30.0
     labels: dict[str, str] = {}
     format: Literal[1] = 1
@@ -268,29 +281,6 @@ def read_plan(path: Path) -> Plan:
     )
     inputs = anchored(plan.inputs, path.parent)
     return checked(msgspec.structs.replace(plan, inputs=inputs, companions=companions))
-
-
-def resolved(plan: Plan, *, in_streams: bool) -> Plan:
-    """Return the plan with the transport that `auto` stands for: direct wherever it can serve.
-
-    Raises:
-        PlanError: direct is asked for and cannot.
-    """
-    if plan.endpoint.http:
-        return _over_http(plan, in_streams=in_streams)
-    lacks = "the model answers in streams (it is decoupled)" if in_streams else ""
-    lacks = lacks or ("messages are to be compressed" if plan.compression != "none" else "")
-    if plan.transport == "direct" and lacks:
-        raise PlanError(f"transport direct: cannot be used where {lacks}; write grpcio, or auto")
-    if plan.transport != "auto":
-        return plan
-    return msgspec.structs.replace(plan, transport="grpcio" if lacks else "direct")
-
-
-def _over_http(plan: Plan, *, in_streams: bool) -> Plan:
-    if in_streams:
-        raise PlanError(f"{plan.endpoint.model}: answers in streams (it is decoupled), which is for gRPC; use it")
-    return msgspec.structs.replace(plan, transport="http")
 
 
 def written(plan: Plan) -> Plan:
@@ -333,10 +323,12 @@ def checked(plan: Plan) -> Plan:
     Raises:
         PlanError: a field is of the wrong type or out of range; there is no load.
     """
-    if not plan.loads and plan.search is None:
+    if not plan.loads and plan.search is None and plan.ladder is None:
         raise PlanError("the plan has no load: give at least one concurrency or rate")
-    if plan.loads and plan.search is not None:
+    if (bool(plan.loads) + (plan.search is not None) + (plan.ladder is not None)) > 1:
         raise PlanError("the plan has loads and a search: a search finds its loads itself, leave them out")
+    if plan.ladder is not None and not isinstance(plan.stopping, ByWindows):
+        raise PlanError("ladder: needs the stopping rule `windows`, whose latency limit ends it")
     for load in plan.loads:
         _check_load(load, plan.workers)
     _check_endpoint(plan)

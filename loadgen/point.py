@@ -17,6 +17,8 @@ from loadgen.pointlog import Client, PointLog, is_closed, load_words
 from loadgen.points import Row
 from loadgen.records import Outcome
 from loadgen.steady import Look
+from loadgen.trials import Tried, until_agreed
+from loadgen.windows import ByWindows
 
 WARM_POLL_NS = 100 * clock.NS_PER_MS
 ANY_THROUGHPUT = 1e9
@@ -59,7 +61,9 @@ async def measure_point(bench: Bench, point: Point) -> Row | None:
     said = {"load": _builtins(point.load), "asked": _builtins(asked), **facts}
     write_log(bench, "point_started", point.number, started, None, **said)
     seed = plan.seed + point.repeat - 1 if point.seed is None else point.seed
-    bench.fleet.start(Start(point.number, point.load, seed, point.intervals, plan.spin_us * 1000))
+    requests = stopping.total_requests if isinstance(stopping, ByWindows) else 0
+    order = Start(point.number, point.load, seed, point.intervals, plan.spin_us * 1000, requests=requests)
+    bench.fleet.start(order)
     measured = await _measure(bench, point, begun_ns)
     bench.phase = "drain"
     account = await bench.fleet.stop()
@@ -119,8 +123,22 @@ async def _measure(bench: Bench, point: Point, begun_ns: int) -> Measured | None
         case ByPrecision() as by_precision:
             asked = asked_of(by_precision, point.load)
             return await _until_precise(bench, point, begun_ns, asked)
+        case ByWindows() as by_windows:
+            return _of_windows(bench, point, await until_agreed(bench, point, by_windows))
         case by_count:
             return await _until_count(bench, point, begun_ns, by_count)
+
+
+def _of_windows(bench: Bench, point: Point, tried: Tried | None) -> Measured | None:
+    """Return the windows that count as one."""
+    if tried is None:
+        return None
+    first, last = tried.edges[0], tried.edges[-1]
+    window = Window(first.at_ns, last.at_ns)
+    measured = Measured(window, first.statistics, last.statistics, fixed=True, interrupted=tried.interrupted)
+    write_log(bench, "window_opened", point.number, first.statistics, window.start_ns)
+    _log_closed(bench, point, measured)
+    return measured
 
 
 async def _warm_up(bench: Bench, point: Point, asked: ByTime) -> bool:

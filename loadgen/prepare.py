@@ -87,7 +87,8 @@ def encode(plan: Plan, source: Source, metadata: ModelMetadata, binary: Path, pr
         nonlocal dropped
         size_bytes = 0
         for count, event in enumerate(source.events(metadata, plan.batch), start=1):
-            message = kserve.infer_request(endpoint.model, endpoint.version, event.tensors, event.parameters)
+            parameters = {**plan.parameters, **event.parameters}
+            message = kserve.infer_request(endpoint.model, endpoint.version, event.tensors, parameters)
             message = kserve_http.from_grpc(message) if endpoint.http else message
             answer = {tensor.name: kserve.digest(kserve.raw_content(tensor)) for tensor in event.answer}
             dropped += event.dropped_cells
@@ -123,8 +124,9 @@ def index_json(index: corpus.Index) -> bytes:
 def _made_for(plan: Plan, metadata: ModelMetadata) -> str:
     version = f" version {plan.endpoint.version}" if plan.endpoint.version else ""
     over = ", over HTTP" if plan.endpoint.http else ""
+    extra = f", {plan.parameters}" if plan.parameters else ""
     signature = signature_text(sorted(metadata.inputs, key=str))
-    return f"{plan.endpoint.model}{version}: {signature}, batch {plan.batch}{over}"
+    return f"{plan.endpoint.model}{version}: {signature}, batch {plan.batch}{over}{extra}"
 
 
 def _adopt(folder: Path, plan: Plan, metadata: ModelMetadata, binary: Path) -> corpus.Index:

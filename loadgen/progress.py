@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, TextIO
 
 from rich.console import Console
@@ -11,6 +12,11 @@ from rich.table import Table
 
 from loadgen.clock import NS_PER_MS
 from loadgen.commands import Progress
+from loadgen.kserve import ModelMetadata, Statistics
+from loadgen.plan import Load
+from loadgen.records import Rows
+from loadgen.rundir import Sample
+from loadgen.windows import Status
 
 COLUMNS = (
     "load",
@@ -35,6 +41,43 @@ CLOSED = ("closed_loop", "concurrency_steps")
 COMPUTE = ("server_compute_input_ns", "server_compute_infer_ns", "server_compute_output_ns")
 
 
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What a run knows of its model and its requests before any load."""
+
+    metadata: ModelMetadata
+    config: dict[str, object]
+    streams: int
+    requests: int
+    last_steps: frozenset[int] = frozenset()
+    """Requests that are the last of their streams."""
+
+    sequence_length: int = 0
+    """Steps of a sequence, if that is not how many its stream has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """The end of a window, which is the start of the next; no counters where the server keeps none."""
+
+    at_ns: int
+    statistics: Statistics | None
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A level after its latest window: every request so far, and the windows' edges; `status` once it has ended.
+
+    Without an edge it is about to begin.
+    """
+
+    load: Load
+    rows: Rows
+    edges: tuple[Edge, ...]
+    status: Status | None = None
+    samples: tuple[Sample, ...] = ()
+
+
 class Observer(Protocol):
     """Hears what happens in a run, in order."""
 
@@ -46,6 +89,12 @@ class Observer(Protocol):
 
     def preparing(self, requests: int, size_bytes: int) -> None:
         """Hear how many requests are encoded so far."""
+
+    def described(self, news: Described) -> None:
+        """Hear what is under load."""
+
+    def tried(self, news: Trial) -> None:
+        """Hear how a level stands after a window, where windows decide when it ends."""
 
     def point_started(self, load: str) -> None:
         """Hear that a point begins."""
@@ -69,6 +118,12 @@ class Quiet:
     def warn(self, text: str) -> None:
         """Print it on stderr."""
         print(f"warning: {text}", file=sys.stderr)  # noqa: T201
+
+    def described(self, news: Described) -> None:
+        """Say nothing."""
+
+    def tried(self, news: Trial) -> None:
+        """Say nothing."""
 
     def preparing(self, requests: int, size_bytes: int) -> None:
         """Say nothing."""
@@ -99,6 +154,12 @@ class JsonLines:
     def warn(self, text: str) -> None:
         """Print it on stderr."""
         print(f"warning: {text}", file=sys.stderr)  # noqa: T201
+
+    def described(self, news: Described) -> None:
+        """Say nothing."""
+
+    def tried(self, news: Trial) -> None:
+        """Say nothing."""
 
     def preparing(self, requests: int, size_bytes: int) -> None:
         """Say nothing."""
@@ -131,6 +192,12 @@ class PlainLines:
     def warn(self, text: str) -> None:
         """Print it."""
         self._line(f"warning: {text}")
+
+    def described(self, news: Described) -> None:
+        """Say nothing."""
+
+    def tried(self, news: Trial) -> None:
+        """Say nothing."""
 
     def preparing(self, requests: int, size_bytes: int) -> None:
         """Say nothing."""
@@ -176,6 +243,12 @@ class LiveTable:
     def warn(self, text: str) -> None:
         """Print it above the table, marked."""
         self._console.print(f"warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+    def described(self, news: Described) -> None:
+        """Say nothing."""
+
+    def tried(self, news: Trial) -> None:
+        """Say nothing."""
 
     def preparing(self, requests: int, size_bytes: int) -> None:
         """Show it while it lasts."""

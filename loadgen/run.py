@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import shutil
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 from loadgen import (
     atomic,
     balance,
+    carrier,
     clock,
     corpus,
     environment,
@@ -32,13 +33,14 @@ from loadgen import (
 )
 from loadgen import plan as plans
 from loadgen.bench import Bench, Point, Served, read_statistics, wanted
+from loadgen.climb import climb
 from loadgen.commands import Failed, Open, Progress
 from loadgen.errors import LoadgenError, PlanError, TargetError
 from loadgen.kserve import ModelMetadata
 from loadgen.plan import Generated, Load, Plan, Replay
 from loadgen.point import measure_point
 from loadgen.prepare import Source, index_json, prepare
-from loadgen.progress import Observer
+from loadgen.progress import Described, Observer
 from loadgen.rundir import OWN_SOURCE, EventLog, RunDirectory, Sample
 from loadgen.sampling import Read, Sampler
 from loadgen.seek import seek
@@ -47,6 +49,9 @@ from loadgen.server.metrics import Poller, pages
 RECOVERY_TIMEOUT_S = 2.0
 GENERATED_SEQUENCE_LENGTH = 20
 """perf_analyzer's default."""
+
+
+GPU_GAUGES = "nv_gpu_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,8 @@ async def _carry_out(job: Job, directory: RunDirectory, log: EventLog) -> None:
                 await _probe(bench, served)
             if job.plan.search is not None:
                 await seek(bench, job.plan.search)
+            elif job.plan.ladder is not None:
+                await climb(bench, job.plan.ladder)
             else:
                 await _points(bench, job.over)
         await scraped.collect(job.plan, directory, log, job.observer.warn)
@@ -126,8 +133,9 @@ async def _bench(job: Job, directory: RunDirectory, log: EventLog) -> AsyncItera
     async with contextlib.AsyncExitStack() as stack:
         gpus = stack.enter_context(nvml.opened(plan.nvml, plan.endpoint.grpc, nvml.installed()))
         met = await models.meet(stack, plan)
-        in_streams = any(each.metadata.decoupled for each in met)
-        plan = plans.resolved(plan, in_streams=in_streams)
+        in_streams = plan.streaming or any(each.metadata.decoupled for each in met)
+        plan = carrier.settled(plan, keeps_state=any(each.metadata.sequence for each in met))
+        plan = carrier.resolved(plan, in_streams=in_streams)
         atomic.write(directory.plan, plans.to_json(plans.written(plan)))
         index = _write_corpus(job, directory, log, [each.metadata for each in met])
         target = await models.describe(met, (job.source, *job.companions), log, models.calibrated(plan, index))
@@ -140,12 +148,15 @@ async def _bench(job: Job, directory: RunDirectory, log: EventLog) -> AsyncItera
                 _hear(bench, news)
 
         workers = await stack.enter_async_context(fleet.fleet(plan.workers, on_report, directory.worker_errors))
-        poller = await stack.enter_async_context(_polling(job, log, gpus))
+        gauges: list[Sample] = []
+        poller = await stack.enter_async_context(_polling(job, log, gpus, gauges))
         served = tuple(models.served(each, index) for each in met)
         bench = Bench(plan, directory, log, job.observer, job.interrupt, served, workers, target, background=poller)
-        bench.bodies = len(index.bodies)
+        bench.bodies, bench.gauges = len(index.bodies), gauges
         bench.composing = await models.composing(stack, plan, met)
         await _meet_replicas(bench)
+        await models.trace(met[0], plan)
+        job.observer.described(await _described(met[0], index, plan))
         opening = _opening(plan, directory, met[0].metadata, index)
         await workers.open(msgspec.structs.replace(opening, in_streams=in_streams))
         yield bench
@@ -161,6 +172,13 @@ async def _meet_replicas(bench: Bench) -> None:
         bench.observer.announce(f"replicas: {len(bench.pages)} by their metrics pages ({names})")
     else:
         bench.balance.reason = balance.stated(bench.plan.endpoint.replicas)
+
+
+async def _described(met: models.Met, index: corpus.Index, plan: Plan) -> Described:
+    streams = corpus.streams(index)
+    last_steps = frozenset(stream[-1] for stream in streams)
+    config = await met.triton.model_config()
+    return Described(met.metadata, config, len(streams), len(index.bodies), last_steps, _sequence_length(plan))
 
 
 async def _probe(bench: Bench, served: Served) -> None:
@@ -271,18 +289,26 @@ def _joint_corpus(job: Job, directory: RunDirectory, models: list[ModelMetadata]
 
 
 @asynccontextmanager
-async def _polling(job: Job, log: EventLog, gpus: Read | None) -> AsyncIterator[tuple[asyncio.Task[None], ...]]:
+async def _polling(
+    job: Job, log: EventLog, gpus: Read | None, gauges: list[Sample]
+) -> AsyncIterator[tuple[asyncio.Task[None], ...]]:
     """Poll the metrics pages, our own host and its GPUs while the context lasts; yields a task each.
 
-    All are read once more at the end, so that the last window lies between two readings.
+    All are read once more at the end, so that the last window lies between two readings. GPUs of pages are kept in
+    `gauges` too.
     """
+
+    def on_samples(samples: Iterable[Sample]) -> None:
+        found = list(samples)
+        gauges.extend(sample for sample in found if sample.metric.startswith(GPU_GAUGES))
+        log.samples(found)
 
     def on_warning(text: str) -> None:
         log.event("warning", text=text)
         job.observer.warn(text)
 
     interval_ms = job.plan.metrics_interval_ms
-    pollers = [Poller(page, interval_ms, log.samples, on_warning) for page in pages(job.plan.endpoint)]
+    pollers = [Poller(page, interval_ms, on_samples, on_warning) for page in pages(job.plan.endpoint)]
     samplers = [Sampler(read, interval_ms, log.samples) for read in (host.read, gpus) if read is not None]
     readers: tuple[Poller | Sampler, ...] = (*pollers, *samplers)
     tasks = tuple(asyncio.create_task(each.run()) for each in readers)
@@ -337,6 +363,8 @@ def _opening(plan: Plan, directory: RunDirectory, metadata: ModelMetadata, index
         mix=_mix(plan, index),
         in_sequences=metadata.sequence,
         sequence_length=_sequence_length(plan) if metadata.sequence else 0,
+        sequence_length_variation=plan.sequence_length_variation,
+        sequence_ids=plan.sequence_ids,
     )
 
 

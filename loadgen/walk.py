@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from random import Random
 from typing import Protocol
 
 import msgspec
@@ -66,6 +67,7 @@ class Bodies:
 @dataclass(slots=True)
 class _Live:
     stream: int
+    length: int
     step: int = 0
 
 
@@ -74,7 +76,8 @@ class Sequences:
     """Steps of sequences: one at a time of each, first to last, with Triton's id, start and end flags.
 
     A sequence plays one stream for `length` steps, from the beginning again if it is longer (0: once through).
-    `streams` are lists of bodies, `order` says which stream the next sequence plays. A request that waits goes before
+    With `variation` (percent) lengths differ: each is drawn evenly from so far below to so far above. Ids go up from
+    `first_id` to `last_id` (0: without end), then from the first again. `streams` are lists of bodies, `order` says which stream the next sequence plays. A request that waits goes before
     a new sequence begins; so N in flight are steps of N sequences. One whose request failed is given up: the server
     no longer knows where it stands.
     """
@@ -83,11 +86,16 @@ class Sequences:
     streams: Sequence[Sequence[int]]
     order: Iterator[int]
     length: int = 0
-    next_id: int = 1
+    first_id: int = 1
+    last_id: int = 0
     id_step: int = 1
     step: Step = kserve.step
+    variation: float = 0.0
+    seed: int = 0
+    _next_id: int = 0
     _live: dict[int, _Live] = field(default_factory=dict)
     _waiting: deque[int] = field(default_factory=deque)
+    _random: Random = field(default_factory=Random)
 
     def take(self) -> Take:
         """Return the next step of a sequence that waits, or the first of a new one."""
@@ -110,18 +118,31 @@ class Sequences:
             takes.append(self._step(self._waiting.popleft(), last=True))
         return takes
 
+    def __post_init__(self) -> None:
+        """Seed what lengths are drawn from."""
+        self._next_id, self._random = self.first_id, Random(self.seed)
+
     def _begin(self) -> int:
-        sequence = self.next_id
-        self.next_id += self.id_step
-        self._live[sequence] = _Live(next(self.order))
+        sequence = self._next_id
+        self._next_id += self.id_step
+        if self.last_id and self._next_id > self.last_id:
+            self._next_id = self.first_id
+        stream = next(self.order)
+        self._live[sequence] = _Live(stream, self._drawn(self.length or len(self.streams[stream])))
         return sequence
+
+    def _drawn(self, length: int) -> int:
+        if not self.variation:
+            return length
+        spread = self.variation / 100 * length
+        return max(1, round(self._random.uniform(length - spread, length + spread)))
 
     def _step(self, sequence: int, *, last: bool = False) -> Take:
         live = self._live[sequence]
         stream = self.streams[live.stream]
         body, first = stream[live.step % len(stream)], live.step == 0
         live.step += 1
-        last = last or live.step == (self.length or len(stream))
+        last = last or live.step == live.length
         if last:
             del self._live[sequence]
         return Take(body, self.step(self.messages[body], sequence, first=first, last=last), sequence)

@@ -49,7 +49,6 @@ from loadgen.walk import Bodies, Message, Sequences, Walk
 PROGRESS_NS = 200 * clock.NS_PER_MS
 LINE_LIMIT_BYTES = 1 << 20
 DETAILS_LIMIT = 300
-PROBE_SEQUENCE = 1
 LAG_PROBE_NS, LAG_PAUSE_NS = 10 * clock.NS_PER_MS, 40 * clock.NS_PER_MS
 """Not one probe after the other, which would show in the CPU of a light load."""
 
@@ -84,7 +83,7 @@ class Worker:
         self._transport, self._journal = transport, journal
         self._kserve = kserve_http if opening.transport == "http" else kserve
         self._bodies = bodies
-        self._in_sequences = opening.in_sequences
+        self._in_sequences, self._probe_sequence = opening.in_sequences, opening.sequence_ids[0]
         self._deadline_ns = opening.deadline_ns
         self._process = psutil.Process()
         self._number, self._workers = opening.worker, opening.workers
@@ -104,7 +103,8 @@ class Worker:
                 gc.freeze()  # what exists now lives as long as the process: the collector need not walk it again
                 is_open = not isinstance(order.load, ClosedLoop | ConcurrencySteps)
                 self._drive.walk = self._walks[is_open]
-                self._drive.start(order.point, _pace(order, self._drive, self._number, self._workers))
+                requests = part_of(order.requests, self._number, self._workers)
+                self._drive.start(order.point, _pace(order, self._drive, self._number, self._workers), requests)
             case Stop():
                 self._drive.stop()
                 self._spawn_drain()
@@ -148,7 +148,7 @@ class Worker:
     def _probe(self, body: int) -> None:
         message, due_ns = bytes(self._bodies[body]), clock.now_ns()
         if self._in_sequences:
-            message = self._kserve.step(message, PROBE_SEQUENCE, first=True, last=True)
+            message = self._kserve.step(message, self._probe_sequence, first=True, last=True)
         row, sent_ns = self._journal.born(PROBE_POINT, body, due_ns, len(message), clock.now_ns)
 
         def on_reply(reply: Reply) -> None:
@@ -204,14 +204,18 @@ def _walks(opening: Open, index: corpus.Index, bodies: list[Message]) -> tuple[W
     """
     number, workers = opening.worker, opening.workers
     if opening.in_sequences:
+        first_id, last_id = opening.sequence_ids
         streams = corpus.streams(index)
         sequences = Sequences(
             list(map(bytes, bodies)),
             streams,
             _own_order(opening, len(streams)),
             opening.sequence_length,
-            next_id=PROBE_SEQUENCE + 1 + number,
+            first_id=first_id + 1 + number,
+            last_id=last_id,
             id_step=workers,
+            variation=opening.sequence_length_variation,
+            seed=opening.seed + number,
             step=kserve_http.step if opening.transport == "http" else kserve.step,
         )
         return sequences, sequences

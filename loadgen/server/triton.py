@@ -1,7 +1,7 @@
 """The server under test over gRPC: readiness, metadata, configuration, statistics. Never on the load's path."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, TypeVar
@@ -113,6 +113,13 @@ class Triton:
         )
         read_ns = clock.now_ns()
         return {(entry.name, entry.version): statistics(entry, asked_ns, read_ns) for entry in reply.model_stats}
+
+    async def set_trace(self, settings: Mapping[str, str]) -> None:
+        """Set trace settings of the whole server; they stay until somebody sets others."""
+        request = service_pb2.TraceSettingRequest()
+        for name, value in settings.items():
+            request.settings[name].value.append(value)
+        await self._call("TraceSetting", request, service_pb2.TraceSettingResponse)
 
     async def models(self) -> list[tuple[str, str, str]]:
         """Return the models of the server's repository: name, version and state of each."""

@@ -1,6 +1,7 @@
 """The server under test over HTTP: what `loadgen.server.triton` does, where only the HTTP port can be reached."""
 
 import asyncio
+from collections.abc import Mapping
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
@@ -66,6 +67,13 @@ class TritonHttp:
         reply = parsed(content, service_pb2.ModelStatisticsResponse())
         entries = [entry for entry in reply.model_stats if entry.version == version]
         return statistics(entries[0], asked_ns, read_ns) if entries else None
+
+    async def set_trace(self, settings: Mapping[str, str]) -> None:
+        """Set trace settings of the whole server; they stay until somebody sets others."""
+        url, content = base_url(self.endpoint) + "/v2/trace/setting", msgspec.json.encode(settings)
+        async with self._session.post(url, data=content, server_hostname=self._name) as got:
+            if got.status != HTTPStatus.OK:
+                raise TargetError(f"{url}: {refusal_words(got.status, await got.read())}")
 
     async def refusal(self) -> Refusal | None:
         """Say why the server, or the endpoint's model if it names one, cannot be used now; None if it can."""

@@ -1,0 +1,1 @@
+"""perf_analyzer's command line, output and files, over our own measurement."""
