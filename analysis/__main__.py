@@ -6,8 +6,10 @@ from typing import Annotated
 import polars as pl
 import typer
 
+from analysis import perf_export, perf_profile
 from analysis.figures import FORMATS, write_images
 from analysis.perf_analyzer import listing, load, write_csv
+from analysis.perf_csv import Form
 from analysis.report import write_report
 from analysis.runs import open_run
 from loadgen import atomic
@@ -86,6 +88,34 @@ def _write(table: pl.LazyFrame, path: Path) -> Path:
         else:
             table.sink_parquet(file)
     return path
+
+
+@app.command()
+def export(  # noqa: PLR0913 - one parameter an option
+    run: Annotated[Path, typer.Argument(help="A sealed run directory.")],
+    perf_csv: Annotated[Path | None, typer.Option(help="Write perf_analyzer's CSV here.")] = None,
+    profile: Annotated[Path | None, typer.Option(help="Write perf_analyzer's profile export (JSON) here.")] = None,
+    percentile: Annotated[
+        int | None, typer.Option(min=1, max=99, help="As perf_analyzer's --percentile: one column more.")
+    ] = None,
+    *,
+    verbose: Annotated[bool, typer.Option("--verbose", help="The columns of --verbose-csv.")] = False,
+    metrics: Annotated[bool, typer.Option("--metrics", help="Its columns of GPUs too.")] = False,
+    keep_unstable: Annotated[bool, typer.Option(help="Points whose windows did not agree too.")] = False,
+) -> None:
+    """Write a run as perf_analyzer would have: its CSV in each form, its file of every request.
+
+    For example: `export runs/RUN --perf-csv out.csv --verbose --metrics --profile out.json`
+    """
+    opened = open_run(run)
+    if perf_csv is None and profile is None:
+        raise PlanError("export: say what to write: --perf-csv FILE, --profile FILE, or both")
+    if perf_csv is not None:
+        form = Form(verbose=verbose or metrics, metrics=metrics)
+        for path in perf_export.write_csv(opened, perf_csv, form, percentile=percentile, unstable=keep_unstable):
+            typer.echo(path)
+    if profile is not None:
+        typer.echo(perf_profile.write(opened, profile))
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ async def until_agreed(bench: Bench, point: Point, asked: ByWindows) -> Tried | 
     """Measure windows until they agree or there are enough of them; None if it was interrupted before the first."""
     bench.status = None
     _tell(bench, point, ())
-    interrupted = await _ended(bench, point, asked.warmup_requests)
+    interrupted = await _warmed_up(bench, point, asked)
     edges = [await _edge(bench, point)]
     if asked.total_requests:
         interrupted = interrupted or await _ended(bench, point, asked.total_requests)
@@ -42,6 +42,21 @@ async def until_agreed(bench: Bench, point: Point, asked: ByWindows) -> Tried | 
         bench.status = None if interrupted else _judged(bench, point, edges, asked)
         _tell(bench, point, edges)
     return _tried(bench, point, edges, asked, interrupted=interrupted)
+
+
+async def _warmed_up(bench: Bench, point: Point, asked: ByWindows) -> bool:
+    """Wait for the requests that go before the first window; without any, until the load is there to be measured.
+
+    A server that answers nothing does not keep the first window from opening.
+    """
+    bench.phase = "warm-up"
+    if asked.warmup_requests or asked.total_requests:
+        return await _ended(bench, point, asked.warmup_requests)
+    give_up_ns = clock.now_ns() + asked.interval_ms * clock.NS_PER_MS
+    while not (_rows(bench, point)["done_ns"] > 0).any() and clock.now_ns() < give_up_ns:
+        if await wait(bench, POLL_NS):
+            return True
+    return False
 
 
 async def _window(bench: Bench, point: Point, asked: ByWindows) -> bool:
