@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from analysis.perf_export import Told, rows_of, told_points
+from analysis.perf_sequences import Ids, sequence_ids
 from analysis.runs import Run
 from loadgen import kserve, kserve_http
 from loadgen.atomic import written_atomically
@@ -35,11 +36,12 @@ def write(run: Run, path: Path) -> Path:
         PlanError: the run's tables cannot be read.
         FleetError: the file cannot be written; none is left behind.
     """
+    ids = sequence_ids(run)
     with _inputs(run) as inputs, written_atomically(path) as file:
         file.write(b'{"experiments":[')
         for place, told in enumerate(told_points(run)):
             file.write(b"," if place else b"")
-            _write_experiment(file, run, told, inputs)
+            _write_experiment(file, run, told, inputs, ids.get(told.point))
         file.write(b'],"version":"","service_kind":"triton","endpoint":""}')
     return path
 
@@ -108,16 +110,17 @@ def _strings(content: bytes) -> list[str]:
     return found
 
 
-def _write_experiment(file: IO[bytes], run: Run, told: Told, inputs: Inputs) -> None:
+def _write_experiment(file: IO[bytes], run: Run, told: Told, inputs: Inputs, ids: Ids | None) -> None:
     boundaries = [edge.at_ns for edge in told.edges]
     file.write(b'{"experiment":' + msgspec.json.encode(_experiment(told)) + b',"requests":[')
     rows = rows_of(run, told.point)
-    rows = rows[(rows["outcome"] == Outcome.OK) & (rows["done_ns"] >= boundaries[0]) & (rows["done_ns"] < boundaries[-1])]
+    ended = (rows["outcome"] == Outcome.OK) & (rows["done_ns"] >= boundaries[0]) & (rows["done_ns"] < boundaries[-1])
     windows = np.searchsorted(boundaries, rows["done_ns"], side="right")
     to_utc_ns = run.manifest["started_utc_ns"] - run.manifest["started_at_ns"]
-    for place, number in enumerate(np.lexsort((rows["done_ns"], rows["worker"], windows))):
+    ordered = np.lexsort((rows["done_ns"], rows["worker"], windows))
+    for place, number in enumerate(ordered[ended[ordered]]):
         file.write(b"," if place else b"")
-        _write_request(file, rows[number], to_utc_ns, inputs)
+        _write_request(file, rows[number], to_utc_ns, inputs, None if ids is None else int(ids[number]))
     file.write(b'],"window_boundaries":' + msgspec.json.encode([at_ns + to_utc_ns for at_ns in boundaries]) + b"}")
 
 
@@ -130,11 +133,13 @@ def _experiment(told: Told) -> dict[str, object]:
     return {"mode": "request_rate", "value": 0.0}
 
 
-def _write_request(file: IO[bytes], row: np.void, to_utc_ns: int, inputs: Inputs) -> None:
+def _write_request(file: IO[bytes], row: np.void, to_utc_ns: int, inputs: Inputs, sequence: int | None) -> None:
     ends_ns = [int(row["done_ns"])]
     if row["responses"] > 1 and row["first_byte_ns"]:
         ends_ns.insert(0, int(row["first_byte_ns"]))
-    file.write(b'{"timestamp":%d,"request_inputs":' % (int(row["sent_ns"]) + to_utc_ns))
+    file.write(b'{"timestamp":%d,' % (int(row["sent_ns"]) + to_utc_ns))
+    file.write(b'"sequence_id":%d,' % sequence if sequence is not None else b"")
+    file.write(b'"request_inputs":')
     inputs.copy(int(row["body"]), file)
     stamps = msgspec.json.encode([end_ns + to_utc_ns for end_ns in ends_ns])
     outputs = b",".join([b"{}"] * len(ends_ns))

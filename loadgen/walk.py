@@ -124,18 +124,11 @@ class Sequences:
 
     def _begin(self) -> int:
         sequence = self._next_id
-        self._next_id += self.id_step
-        if self.last_id and self._next_id > self.last_id:
-            self._next_id = self.first_id
+        self._next_id = following_id(sequence, self.id_step, self.first_id, self.last_id)
         stream = next(self.order)
-        self._live[sequence] = _Live(stream, self._drawn(self.length or len(self.streams[stream])))
+        length = varied(self.length or len(self.streams[stream]), self.variation, self._random)
+        self._live[sequence] = _Live(stream, length)
         return sequence
-
-    def _drawn(self, length: int) -> int:
-        if not self.variation:
-            return length
-        spread = self.variation / 100 * length
-        return max(1, round(self._random.uniform(length - spread, length + spread)))
 
     def _step(self, sequence: int, *, last: bool = False) -> Take:
         live = self._live[sequence]
@@ -146,3 +139,17 @@ class Sequences:
         if last:
             del self._live[sequence]
         return Take(body, self.step(self.messages[body], sequence, first=first, last=last), sequence)
+
+
+def varied(length: int, variation: float, random: Random) -> int:
+    """Draw the length of a sequence evenly from `variation` percent below to as much above; at least one step."""
+    if not variation:
+        return length
+    spread = variation / 100 * length
+    return max(1, round(random.uniform(length - spread, length + spread)))
+
+
+def following_id(sequence: int, step: int, first: int, last: int) -> int:
+    """Return the id after one; after the last (0: none) comes the first again."""
+    following = sequence + step
+    return first if last and following > last else following
