@@ -36,7 +36,9 @@ class Told:
     """Whether windows agreed; true where none had to."""
 
 
-def write_csv(run: Run, path: Path, form: Form, *, percentile: int | None = None, unstable: bool = False) -> list[Path]:
+def write_csv(
+    run: Run, path: Path, form: Form, *, percentile: int | None = None, unstable: bool = False
+) -> list[Path]:
     """Write a run's points as perf_analyzer's CSV, and one for each model that the model calls; return the files.
 
     Points whose windows did not agree are left out, as there, unless `unstable`. `form` need not say what follows

@@ -1,4 +1,4 @@
-"""A sealed run -> perf_analyzer's profile export: a JSON file of every request, written as it is made, in flat memory.
+"""A sealed run -> perf_analyzer's profile export: JSON of every request, written as it is made, in flat memory.
 
 What a run does not keep is not made up: answers are names without contents, of a stream of answers there are the
 first and the last moment, and the requests' contents are there where the run kept its corpus. What is no number (NaN,

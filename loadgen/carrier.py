@@ -12,9 +12,7 @@ def settled(plan: Plan, *, keeps_state: bool) -> Plan:
     stopping = plan.stopping
     if not isinstance(stopping, ByWindows) or stopping.throughput_suffices is not None:
         return plan
-    return msgspec.structs.replace(
-        plan, stopping=msgspec.structs.replace(stopping, throughput_suffices=keeps_state)
-    )
+    return msgspec.structs.replace(plan, stopping=msgspec.structs.replace(stopping, throughput_suffices=keeps_state))
 
 
 def resolved(plan: Plan, *, in_streams: bool) -> Plan:

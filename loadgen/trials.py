@@ -41,7 +41,7 @@ async def until_agreed(bench: Bench, point: Point, asked: ByWindows) -> Tried | 
             edges += [] if interrupted else [await _edge(bench, point)]
         bench.status = None if interrupted else _judged(bench, point, edges, asked)
         _tell(bench, point, edges)
-    return _tried(bench, point, edges, asked, interrupted=interrupted)
+    return _tried(bench, point, edges, interrupted=interrupted)
 
 
 async def _warmed_up(bench: Bench, point: Point, asked: ByWindows) -> bool:
@@ -115,7 +115,8 @@ def _figures(rows: Rows, window: Window, asked: ByWindows) -> Figures:
     if len(good) == 0:
         return Figures(rate, None)
     took_ns = np.sort(good["done_ns"] - good["sent_ns"])
-    return Figures(rate, float(took_ns.mean()) if asked.percentile is None else nearest_rank(took_ns, asked.percentile))
+    percentile = asked.percentile
+    return Figures(rate, float(took_ns.mean()) if percentile is None else nearest_rank(took_ns, percentile))
 
 
 def _tell(bench: Bench, point: Point, edges: Sequence[Edge]) -> None:
@@ -125,9 +126,7 @@ def _tell(bench: Bench, point: Point, edges: Sequence[Edge]) -> None:
     bench.observer.tried(news)
 
 
-def _tried(
-    bench: Bench, point: Point, edges: Sequence[Edge], asked: ByWindows, *, interrupted: bool
-) -> Tried | None:
+def _tried(bench: Bench, point: Point, edges: Sequence[Edge], *, interrupted: bool) -> Tried | None:
     if len(edges) < 2:  # noqa: PLR2004 - a window has two
         bench.log.event("level_ended", point=point.number, status="unstable", interrupted=interrupted)
         return None

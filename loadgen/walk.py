@@ -77,9 +77,9 @@ class Sequences:
 
     A sequence plays one stream for `length` steps, from the beginning again if it is longer (0: once through).
     With `variation` (percent) lengths differ: each is drawn evenly from so far below to so far above. Ids go up from
-    `first_id` to `last_id` (0: without end), then from the first again. `streams` are lists of bodies, `order` says which stream the next sequence plays. A request that waits goes before
-    a new sequence begins; so N in flight are steps of N sequences. One whose request failed is given up: the server
-    no longer knows where it stands.
+    `first_id` to `last_id` (0: without end), then from the first again. `streams` are lists of bodies, `order` says
+    which stream the next sequence plays. A request that waits goes before a new sequence begins; so N in flight are
+    steps of N sequences. One whose request failed is given up: the server no longer knows where it stands.
     """
 
     messages: Sequence[bytes]
@@ -120,7 +120,7 @@ class Sequences:
 
     def __post_init__(self) -> None:
         """Seed what lengths are drawn from."""
-        self._next_id, self._random = self.first_id, Random(self.seed)
+        self._next_id, self._random = self.first_id, Random(self.seed)  # noqa: S311 - not for secrets
 
     def _begin(self) -> int:
         sequence = self._next_id

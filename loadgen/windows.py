@@ -26,9 +26,9 @@ class ByWindows(msgspec.Struct, frozen=True, tag_field="kind", tag="windows"):
 
     A window lasts 1.2 times `interval_ms`, or with `window_requests` until as many have ended. Agreement is
     max/min <= 1 + `stability` of throughput and of service time, its mean or the given `percentile`; with
-    `throughput_suffices` (None: where the model keeps state) that of throughput alone will do in the end. A service time of `latency_limit_ms` or more
-    ends a level. `warmup_requests` go before the first window; with `total_requests` so many are sent and no more, in
-    one window.
+    `throughput_suffices` (None: where the model keeps state) that of throughput alone will do in the end. A service
+    time of `latency_limit_ms` or more ends a level. `warmup_requests` go before the first window; with
+    `total_requests` so many are sent and no more, in one window.
     """
 
     interval_ms: Positive = 5000
@@ -75,7 +75,8 @@ def at_the_end(windows: Sequence[Figures], asked: ByWindows) -> Status:
     last = windows[-AGREEING:]
     if any(window.latency_ns is None for window in last):
         return "empty"
-    return "throughput_only" if asked.throughput_suffices and agree(last, asked.stability, latency=False) else "unstable"
+    suffices = asked.throughput_suffices and agree(last, asked.stability, latency=False)
+    return "throughput_only" if suffices else "unstable"
 
 
 def reaches_limit(latency_ns: float | None, asked: ByWindows) -> bool:

@@ -1,4 +1,4 @@
-"""A small KServe v2 server over HTTP/1.1: one model, answered at once, with counters; some requests may be refused."""
+"""A small KServe v2 server over HTTP/1.1: one model, answered at once, with counters."""
 
 import asyncio
 import json

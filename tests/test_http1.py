@@ -5,7 +5,9 @@ import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from aiohttp import web
@@ -29,11 +31,9 @@ LONG_NS = 20 * clock.NS_PER_S
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 names = st.text(min_size=1, max_size=12)
-tensors = st.lists(
-    st.tuples(names, st.lists(st.binary(max_size=9), max_size=5) | st.lists(st.integers(-(2**31), 2**31 - 1), max_size=9)),
-    min_size=1,
-    max_size=4,
-)
+strings, numbers = st.lists(st.binary(max_size=9), max_size=5), st.lists(st.integers(-(2**31), 2**31 - 1), max_size=9)
+tensors = st.lists(st.tuples(names, strings | numbers), min_size=1, max_size=4)
+parameter_values = st.booleans() | st.integers(-(2**60), 2**60) | st.text(max_size=9)
 
 
 def tensor(name: str, values: list[bytes] | list[int]) -> Tensor:
@@ -44,7 +44,7 @@ def tensor(name: str, values: list[bytes] | list[int]) -> Tensor:
     return Tensor(name, "INT32", np.array(values, np.int32))
 
 
-@given(tensors, st.dictionaries(names, st.booleans() | st.integers(-(2**60), 2**60) | st.text(max_size=9), max_size=3))
+@given(tensors, st.dictionaries(names, parameter_values, max_size=3))
 def test_the_http_form_holds_what_the_grpc_form_holds(
     given_tensors: list[tuple[str, list[bytes] | list[int]]], parameters: dict[str, bool | int | str]
 ) -> None:
@@ -88,7 +88,8 @@ def test_answers_are_read_and_held_against_what_was_expected() -> None:
     assert [str(each) for each in kserve_http.infer_outputs(response)] == ["Ä{ UINT8[4]", "B UINT8[2]"]
     right = {"Ä{": kserve.digest(b'}{"\xff'), "B": kserve.digest(b"12")}
     assert kserve_http.wrong_answer(response, right) is None
-    assert kserve_http.wrong_answer(response, {**right, "B": kserve.digest(b"1")}) == "output B is not the expected one"
+    wrong = {**right, "B": kserve.digest(b"1")}
+    assert kserve_http.wrong_answer(response, wrong) == "output B is not the expected one"
     assert kserve_http.wrong_answer(response, {"C": ""}) == "output C is missing"
 
 
@@ -138,8 +139,7 @@ def test_a_request_arrives_whole_with_its_headers(size_bytes: int) -> None:
     async def main() -> None:
         async with serving(handler) as target:
             begun_ns = clock.now_ns()
-            target = Endpoint("", "m", "2", headers=target.headers, http=target.http)
-            reply = await ask(target, sent)
+            reply = await ask(Endpoint("", "m", "2", headers=target.headers, http=target.http), sent)
             assert reply.outcome is Outcome.OK
             assert reply.response == b"answer"
             assert begun_ns < reply.first_byte_ns <= reply.done_ns
@@ -235,18 +235,19 @@ def test_what_http_cannot_do_is_refused() -> None:
     """Two addresses, gRPC's own features, decoupled models: one line each."""
     made = Plan(Endpoint("", "m", http="h:1"), Generated("zero"), (ClosedLoop(1),))
 
-    def changed(**fields: object) -> Plan:
-        return plans.checked(plans.msgspec.structs.replace(made, **fields))
+    def changed(**fields: Any) -> Plan:
+        return plans.checked(msgspec.structs.replace(made, **fields))
 
     assert resolved(made, in_streams=False).transport == "http"
     assert resolved(changed(endpoint=Endpoint("h:1", "m")), in_streams=False).transport == "direct"
-    for words, fields in {
+    refused: dict[str, dict[str, Any]] = {
         "either": {"endpoint": Endpoint("h:1", "m", http="h:1")},
         "does not speak HTTP": {"transport": "direct"},
         "compression": {"compression": "gzip"},
         "companions": {"companions": (Companion("n", Generated("zero")),)},
         "HOST:PORT": {"endpoint": Endpoint("", "m", http="h")},
-    }.items():
+    }
+    for words, fields in refused.items():
         with pytest.raises(PlanError, match=words):
             changed(**fields)
     with pytest.raises(PlanError, match="does not speak gRPC"):

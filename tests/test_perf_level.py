@@ -36,7 +36,7 @@ def rows(*requests: tuple[float, float, float], **fields: Any) -> Rows:
 def statistics(requests: int, composing: dict[str, Statistics] | None = None, **us: int) -> Statistics:
     """Return counters after so many requests, with microseconds a request in each stage."""
     stages = {"queue": 10, "compute_input": 20, "compute_infer": 300, "compute_output": 40, "success": 400, **us}
-    times = {f"{name}_ns": each * US * requests for name, each in stages.items()}
+    times: dict[str, Any] = {f"{name}_ns": each * US * requests for name, each in stages.items()}
     return Statistics(
         0, 0, "1", requests, requests, requests, fail_count=0, fail_ns=0, composing=composing or {}, **times
     )
@@ -115,7 +115,7 @@ def gauge(at_ns: int, metric: str, value: float, gpu: str = "GPU-a") -> Sample:
 
 
 def test_gpus_are_merged_as_perf_analyzer_merges_them() -> None:
-    """Means of utilisation and power, the highest memory in use, the first total; a cell is `uuid:value;` repeated."""
+    """Means of utilisation and power, the highest memory in use, the first total; `uuid:value;` repeated."""
     samples = [
         gauge(1, "nv_gpu_utilization", 0.25),
         gauge(2, "nv_gpu_utilization", 0.5),
@@ -140,6 +140,9 @@ FRONT = "Inferences/Second,Client Send,"
 SERVER = "Network+Server Send/Recv,Server Queue,Server Compute Input,Server Compute Infer,Server Compute Output,"
 CACHE = "Server Cache Hit,Server Cache Miss,"
 BACK = "Client Recv,p50 latency,p90 latency,p95 latency,p99 latency"
+BACK_93 = "Client Recv,p50 latency,p90 latency,p93 latency,p95 latency,p99 latency"
+MORE = "Avg latency,request/response,response wait"
+GPUS = "Avg GPU Utilization,Avg GPU Power Usage,Max GPU Memory Usage,Total GPU Memory"
 
 
 @pytest.mark.parametrize(
@@ -148,26 +151,23 @@ BACK = "Client Recv,p50 latency,p90 latency,p95 latency,p99 latency"
         (Form(), Asked(), True, f"Concurrency,{FRONT}{SERVER}{BACK}"),
         (Form(), Asked(), False, f"Concurrency,{FRONT}{BACK}"),
         (Form(cache=True), Asked(), True, f"Concurrency,{FRONT}{SERVER}{CACHE}{BACK}"),
-        (Form(verbose=True), Asked(), True, f"Concurrency,{FRONT}{SERVER}{BACK},Avg latency,request/response,response wait"),
+        (Form(verbose=True), Asked(), True, f"Concurrency,{FRONT}{SERVER}{BACK},{MORE}"),
         (
             Form(verbose=True, decoupled=True),
             Asked(),
             False,
-            "Concurrency,Inferences/Second,Response Throughput,Client Send,"
-            f"{BACK},Avg latency,request/response,response wait",
+            f"Concurrency,Inferences/Second,Response Throughput,Client Send,{BACK},{MORE}",
         ),
         (
             Form(verbose=True, metrics=True),
             Asked(percentile=93),
             False,
-            f"Concurrency,{FRONT}Client Recv,p50 latency,p90 latency,p93 latency,p95 latency,p99 latency,"
-            "request/response,response wait,Avg GPU Utilization,Avg GPU Power Usage,Max GPU Memory Usage,"
-            "Total GPU Memory",
+            f"Concurrency,{FRONT}{BACK_93},request/response,response wait,{GPUS}",
         ),
         (Form(metrics=True), Asked(), False, f"Concurrency,{FRONT}{BACK}"),
     ],
 )
-def test_the_header_of_every_form(form: Form, asked: Asked, served: bool, expected: str) -> None:  # noqa: FBT001
+def test_the_header_of_every_form(form: Form, asked: Asked, served: bool, expected: str) -> None:
     """Columns and their order, and as many cells in each row."""
     readings = {"before": statistics(0), "after": statistics(10)} if served else {}
     head, row = csv_text([level(TEN, asked, **readings)], form).splitlines()
@@ -177,7 +177,7 @@ def test_the_header_of_every_form(form: Form, asked: Asked, served: bool, expect
 
 def test_a_row_is_to_the_letter() -> None:
     """Six digits of throughput, whole microseconds rounded down; rows by throughput, whatever the level."""
-    readings = {"before": statistics(0), "after": statistics(10)}
+    readings: dict[str, Any] = {"before": statistics(0), "after": statistics(10)}
     slow = replace(level(TEN, **readings), value=3, throughput_per_s=1234567.0)
     fast = replace(level(TEN, load=ClosedLoop(9), **readings), throughput_per_s=2.345678)
     lines = csv_text([slow, fast], Form(verbose=True)).splitlines()
@@ -203,10 +203,20 @@ def test_the_header_of_a_real_file_is_ours(field_data: Path) -> None:
     ours = csv_text(
         [level(TEN, before=statistics(0), after=statistics(10))], Form(verbose=True, metrics=True)
     ).splitlines()[0]
-    heads = {path.read_text(errors="replace").splitlines()[0].strip() for path in (field_data / "perf_csv").glob("*.csv")}
-    assert ours in heads
+    files = (field_data / "perf_csv").glob("*.csv")
+    assert ours in {path.read_text(errors="replace").splitlines()[0].strip() for path in files}
 
 
+BLOCK = """\
+  Server Prometheus Metrics: 
+    Avg GPU Utilization:
+      GPU-a : 25%
+    Avg GPU Power Usage:
+    Max GPU Memory Usage:
+      GPU-a : 10000000000 bytes
+    Total GPU Memory:
+"""  # noqa: W291 - as the program prints it
+LATE = "[WARNING] Perf Analyzer was not able to keep up with the desired request rate."
 REAL = """\
   Client: 
     Request count: 295
@@ -274,8 +284,7 @@ def test_a_levels_block_is_to_the_letter() -> None:
             [],
             replace(FOUND, delayed_percent=97.066),
             Model(),
-            "    Avg send request rate: 272.00 infer/sec\n    [WARNING] Perf Analyzer was not able to keep up with the "
-            "desired request rate. 97.07% of the requests were delayed. \n    Throughput",
+            f"    Avg send request rate: 272.00 infer/sec\n    {LATE} 97.07% of the requests were delayed. \n    Thr",
         ),
         ([], replace(FOUND, overhead_percent=51.0), Model(), "[WARNING] Perf Analyzer is not able to keep up"),
         ([], FOUND, Model(cache=True), "    Cache hit count: 0\n    Cache miss count: 0\n    Successful"),
@@ -283,8 +292,7 @@ def test_a_levels_block_is_to_the_letter() -> None:
             ["--collect-metrics"],
             replace(FOUND, gauges={"Avg GPU Utilization": {"GPU-a": 0.25}, "Max GPU Memory Usage": {"GPU-a": 1e10}}),
             Model(),
-            "  Server Prometheus Metrics: \n    Avg GPU Utilization:\n      GPU-a : 25%\n    Avg GPU Power Usage:\n"
-            "    Max GPU Memory Usage:\n      GPU-a : 10000000000 bytes\n    Total GPU Memory:\n",
+            BLOCK,
         ),
     ],
 )
@@ -297,7 +305,8 @@ def test_lines_that_are_not_always_there(arguments: list[str], found: Level, mod
 
 def test_an_ensemble_shows_its_models() -> None:
     """Indented below the whole, whose compute time is theirs together."""
-    part = replace(FOUND.server or pytest.fail(), name="echo", request_us=3370)
+    assert FOUND.server is not None
+    part = replace(FOUND.server, name="echo", request_us=3370)
     whole = replace(part, name="pipe", request_us=3400, queue_us=0, compute_us=0, composing=(part, part))
     text = shown(replace(FOUND, server=whole))
     assert "    Avg request latency: 3400 usec (overhead 0 usec + queue 46 usec + compute 6708 usec)\n\n" in text
@@ -305,7 +314,7 @@ def test_an_ensemble_shows_its_models() -> None:
 
 
 def test_a_window_in_which_nothing_ended_says_so() -> None:
-    """As perf_analyzer's error line; other windows show rate and latency, of the percentile where one is asked for."""
+    """As perf_analyzer's error line; other windows show rate and latency, the percentile's if asked for."""
     assert layout.window(2, None).startswith("  Pass [2] cb::Error: No valid requests recorded")
     line = "  Pass [1] throughput: 272.773 infer/sec. "
     assert layout.window(1, FOUND) == f"{line}Avg latency: 3656 usec (std 1472 usec). "

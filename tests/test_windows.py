@@ -31,7 +31,7 @@ def test_only_the_last_three_count() -> None:
 
 @pytest.mark.parametrize(("high", "expected"), [(1.1, True), (1.1001, False)])
 @pytest.mark.parametrize("of", ["rate", "latency"])
-def test_agreement_is_the_ratio_of_the_highest_to_the_lowest(of: str, high: float, expected: bool) -> None:  # noqa: FBT001
+def test_agreement_is_the_ratio_of_the_highest_to_the_lowest(of: str, high: float, expected: bool) -> None:
     """max/min may reach 1 + stability and not pass it, in throughput and in latency alike."""
     rates, latencies = ((1.0, 1.05, high), (5.0, 5.0, 5.0)) if of == "rate" else ((9.0,) * 3, (1.0, 1.02, high))
     last = [Figures(rate, latency * 1e9) for rate, latency in zip(rates, latencies, strict=True)]
@@ -42,11 +42,15 @@ def test_agreement_is_the_ratio_of_the_highest_to_the_lowest(of: str, high: floa
     st.lists(st.tuples(st.floats(0.1, 1e6), st.floats(1, 1e12)), min_size=3, max_size=3),
     st.floats(0, 2),
 )
-def test_agreement_does_not_depend_on_the_order_or_the_unit(pairs: list[tuple[float, float]], stability: float) -> None:
+def test_agreement_does_not_depend_on_the_order_or_the_unit(
+    pairs: list[tuple[float, float]], stability: float
+) -> None:
     """Windows turned round, or measured in another unit of time, agree or not as before."""
     last = [Figures(rate, latency) for rate, latency in pairs]
     assert agree(last, stability) == agree(last[::-1], stability)
-    assert agree(last, stability) == agree([Figures(each.throughput_per_s, each.latency_ns) for each in last], stability)
+    assert agree(last, stability) == agree(
+        [Figures(each.throughput_per_s, each.latency_ns) for each in last], stability
+    )
     if agree(last, stability):
         assert agree(last, stability, latency=False)
         assert agree(last, stability + 1)

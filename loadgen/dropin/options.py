@@ -1,5 +1,7 @@
-"""perf_analyzer's command line -> what it asks for, by the rules of getopt_long: any unique beginning of a long name
-will do, with `=` or a space, short letters with or without one, options in any order, the last one counting. Pure.
+"""perf_analyzer's command line -> what it asks for, by the rules of getopt_long. Pure but for looking at files.
+
+Any unique beginning of a long name will do, with `=` or a space, short letters with or without one, options in any
+order, the last one counting.
 """
 
 import getopt

@@ -93,8 +93,8 @@ class Printer:
         by_time = self._asked.measurement_mode == "time_windows"
         larger = "--measurement-interval" if by_time else "--measurement-request-count"
         return (
-            f"Failed to obtain stable measurement within {self._asked.max_trials} measurement windows for concurrency "
-            f"{load.concurrency}. Please try to increase the {larger}."
+            f"Failed to obtain stable measurement within {self._asked.max_trials} measurement windows for "
+            f"concurrency {load.concurrency}. Please try to increase the {larger}."
         )
 
     def _write_csv(self) -> None:

@@ -1,4 +1,4 @@
-"""What perf_analyzer was asked -> our Plan; combinations that it refuses are refused in its words. Pure but for paths."""
+"""What perf_analyzer was asked -> our Plan; combinations that it refuses are refused in its words."""
 
 import os
 from collections.abc import Callable
@@ -153,10 +153,14 @@ def _is_old(asked: Asked) -> bool:
 
 def _ladder(asked: Asked) -> Ladder:
     wanted, end = range_of(asked), limit_of(asked)
-    over = "rate" if asked.request_rate_range else "concurrency"
     last = end if end == 0 else max(end, wanted.start)
     return Ladder(
-        wanted.start, last, wanted.step, over, asked.request_distribution, binary=asked.binary_search  # type: ignore[arg-type]
+        start=wanted.start,
+        end=last,
+        step=wanted.step,
+        over="rate" if asked.request_rate_range else "concurrency",
+        arrivals=asked.request_distribution,
+        binary=asked.binary_search,
     )
 
 

@@ -1,4 +1,4 @@
-"""Values of perf_analyzer's options: what each takes, and what is said of what it does not take. Pure but for files."""
+"""Values of perf_analyzer's options: what each takes, and what is said of what it does not take."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -45,13 +45,13 @@ def only(known: str, why: str) -> Callable[[Asked, str], Asked]:
 def refused(why: str) -> Change:
     """Return what refuses an option."""
 
-    def change(asked: Asked, value: str) -> Asked:
+    def change(_asked: Asked, _value: str) -> Asked:
         raise Misused(f"Not supported here: {why}")
 
     return change
 
 
-def ignored(asked: Asked, value: str) -> Asked:
+def ignored(asked: Asked, _value: str) -> Asked:
     """Accept a value that means nothing here."""
     return asked
 

@@ -117,7 +117,7 @@ class HttpTransport:
 
 
 async def _pieces(body: bytes | memoryview, flushed: list[int]) -> AsyncIterator[memoryview]:
-    """Yield a large body in parts, so that replies need not wait while it is copied; then say when it was out."""
+    """Yield a large body in parts, so that replies do not wait while it is copied; then say when it was out."""
     view = memoryview(body)
     for start in range(0, len(view), CHUNK_BYTES):
         yield view[start : start + CHUNK_BYTES]

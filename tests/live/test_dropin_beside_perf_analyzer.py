@@ -1,4 +1,4 @@
-"""The drop-in beside the real perf_analyzer 2.49 on the same Triton: same lines, same columns, same keys, same codes."""
+"""The drop-in beside the real perf_analyzer 2.49 on the same Triton: lines, columns, keys and exit codes."""
 
 import asyncio
 import json
@@ -9,8 +9,9 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,11 +57,13 @@ class Bench:
         return self.run_theirs(*arguments), self.run_ours(*arguments)
 
     def run_theirs(self, *arguments: str) -> "Outcome":
+        """Run theirs."""
         folder = fresh(self.folder / "theirs")
         done = self.theirs.run(*placed(arguments, folder), timeout_s=TIMEOUT_S)
         return Outcome(done, folder)
 
     def run_ours(self, *arguments: str) -> "Outcome":
+        """Run ours."""
         folder = fresh(self.folder / "ours")
         command = [sys.executable, "-m", "loadgen", "perf-analyzer", *placed(arguments, folder)]
         environment = {**os.environ, "LOADGEN_RUNS": str(folder / "runs")}
@@ -170,31 +173,28 @@ def bench(
         yield Bench(server, perf_analyzer, folder)
 
 
-class serving:  # noqa: N801 - used as a function
-    """Serve in a thread of its own while the context lasts."""
+@contextmanager
+def serving(serve: Callable[[], AbstractAsyncContextManager[RunningServer]]) -> Iterator[RunningServer]:
+    """Serve from a thread of its own while the context lasts."""
+    loop, stop, up = asyncio.new_event_loop(), asyncio.Event(), Future[RunningServer]()
 
-    def __init__(self, serve: Any) -> None:
-        self._serve, self._up = serve, Future[RunningServer]()
-        self._loop, self._stop = asyncio.new_event_loop(), asyncio.Event()
-        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._run(),))
-
-    async def _run(self) -> None:
+    async def main() -> None:
         try:
-            async with self._serve() as server:
-                self._up.set_result(server)
-                await self._stop.wait()
+            async with serve() as server:
+                up.set_result(server)
+                await stop.wait()
         except BaseException as error:  # noqa: BLE001 - told to who waits
-            if not self._up.done():
-                self._up.set_exception(error)
+            if not up.done():
+                up.set_exception(error)
 
-    def __enter__(self) -> RunningServer:
-        self._thread.start()
-        return self._up.result()
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
-        self._loop.close()
+    thread = threading.Thread(target=loop.run_until_complete, args=(main(),))
+    thread.start()
+    try:
+        yield up.result()
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+        loop.close()
 
 
 def where(bench: Bench, protocol: str) -> tuple[str, ...]:
@@ -257,7 +257,7 @@ def test_metrics_columns_and_block(bench: Bench, protocol: str) -> None:
 
 
 def test_models_that_are_called_have_files_of_their_own(bench: Bench) -> None:
-    """The CSV of an ensemble's step has perf_analyzer's header, and here lies beside the CSV, not in a lost folder."""
+    """The CSV of an ensemble's step has perf_analyzer's header, and lies beside the CSV, not in a lost folder."""
     ours = bench.run_ours("-m", PIPE, *where(bench, "grpc"), *QUICK, "-f", "@out.csv")
     name = "echo_v1.out.csv"
     assert ours.header(name).startswith("Concurrency,Inferences/Second,Client Send,Network+Server Send/Recv,")
@@ -322,7 +322,7 @@ def test_sequences_of_the_export_are_those_the_model_saw(bench: Bench) -> None:
     ],
 )
 def test_exit_codes(bench: Bench, arguments: tuple[str, ...]) -> None:
-    """A bad option, a server that cannot be reached, an unknown model, an unstable level: perf_analyzer's exit code."""
+    """A bad option, a server that cannot be reached, an unknown model, an unstable level: the exit code is theirs."""
     filled: list[str] = []
     for each in arguments:
         filled += where(bench, each.lower()) if each in {"GRPC", "HTTP"} else [each]
