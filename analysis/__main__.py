@@ -110,6 +110,8 @@ def export(  # noqa: PLR0913 - one parameter an option
     opened = open_run(run)
     if perf_csv is None and profile is None:
         raise PlanError("export: say what to write: --perf-csv FILE, --profile FILE, or both")
+    if opened.points()["simulated"].any():
+        typer.echo("warning: this run is simulated, which perf_analyzer's formats cannot say", err=True)
     if perf_csv is not None:
         form = Form(verbose=verbose or metrics, metrics=metrics)
         for path in perf_export.write_csv(opened, perf_csv, form, percentile=percentile, unstable=keep_unstable):

@@ -31,6 +31,7 @@ class Printer:
         self.levels: list[Level] = []
         self.statuses: list[Status] = []
         self.failed = 0
+        self._told_simulated = False
         self._asked, self._out = asked, out
         self._model = Model()
         percentile = None if asked.percentile == -1 else asked.percentile
@@ -116,7 +117,10 @@ class Printer:
         """Say nothing."""
 
     def point_measured(self, row: dict[str, Any]) -> None:
-        """Say nothing."""
+        """Say once, on stderr, that figures are no physics: perf_analyzer's own output has no place for it."""
+        if row["simulated"] and not self._told_simulated:
+            self._told_simulated = True
+            _complain(f"warning: simulated, not a physics figure: {row['server']}, {row['inputs']}")
 
     def close(self) -> None:
         """Print the summary."""
