@@ -193,7 +193,9 @@ def window_ms(window: Window) -> int:
 
 async def _series(asking: Asking, task: Task, scrape_s: float | None) -> tuple[list[Sample], dict[str, str]]:
     """Return the samples of every query over the run's span, and why some queries have no answer at all."""
-    start_s, end_s = task.anchor.seconds(task.span.start_ns), task.anchor.seconds(task.span.end_ns)
+    # In whole milliseconds, as times are written in a query, and none of them outside the run.
+    start_s = math.ceil(1000 * task.anchor.seconds(task.span.start_ns)) / 1000
+    end_s = math.floor(1000 * task.anchor.seconds(task.span.end_ns)) / 1000
     step_s = promql.step_s(end_s - start_s, scrape_s)
     rates_ms = promql.rate_window_ms(step_s, scrape_s)
 
@@ -261,10 +263,15 @@ def missing_words(figures: Iterable[Figure], points: int) -> list[str]:
     for figure in figures:
         if figure.reason is not None and (figure.point or figure.query not in at_points):
             told.setdefault(figure.reason, {}).setdefault(figure.query, set()).add(figure.point)
-    return [f"{_names(of_queries, points)}: {reason}; missing from this run" for reason, of_queries in told.items()]
+    asked = {figure.query for figure in figures}
+    return [
+        f"{_names(of_queries, points, asked)}: {reason}; missing from this run" for reason, of_queries in told.items()
+    ]
 
 
-def _names(of_queries: Mapping[str, set[int]], points: int) -> str:
+def _names(of_queries: Mapping[str, set[int]], points: int, asked: set[str]) -> str:
+    if of_queries.keys() == asked and all(len(at - {0}) in {0, points} for at in of_queries.values()):
+        return "every figure"
     names = [
         name if len(at - {0}) in {0, points} else f"{name} (at {len(at - {0})} of {points} points)"
         for name, at in of_queries.items()

@@ -188,6 +188,7 @@ def test_a_server_that_is_of_no_use_is_told_once(
     assert all(figure.value is None and figure.reason for figure in figures)
     assert len(told) == 1
     assert words in told[0]
+    assert told[0].startswith("every figure: ")
     assert told[0].endswith("missing from this run")
 
 
