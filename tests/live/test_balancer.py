@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from beside import nginx, prometheus
+from beside import nginx, program, prometheus
 
 from analysis.figures import tables
 from analysis.replicas import imbalance
@@ -40,6 +40,7 @@ async def two_behind_one(folder: Path) -> AsyncIterator[tuple[str, list[RunningS
 
 def test_statistics_through_a_balancer_are_not_available(tmp_path: Path) -> None:
     """Counters of whichever server answers give no figure at all: every column of theirs is null, and it says why."""
+    program("nginx", "nginx")
 
     async def main() -> Run:
         async with two_behind_one(tmp_path) as (address, _):
@@ -63,6 +64,8 @@ def test_statistics_through_a_balancer_are_not_available(tmp_path: Path) -> None
 
 def test_each_replicas_share_from_its_own_page(tmp_path: Path) -> None:
     """Sums over the pages are our own counts, exactly; shares are the balancer's weights, in Prometheus too."""
+    program("nginx", "nginx")
+    program("prometheus", "prometheus")
 
     async def main() -> Run:
         async with two_behind_one(tmp_path) as (address, servers):

@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from beside import prometheus
+from beside import program, prometheus
 
 from analysis.runs import Run
 from loadgen import Synthetic, sweep_async
@@ -37,6 +37,7 @@ def figures(run: Run, query: str) -> dict[int, float | None]:
 
 def test_windowed_stages_from_promql_are_those_of_our_own_deltas(tmp_path: Path) -> None:
     """Queue, compute and throughput of each window are ours, within the tolerance; what is missing has its reason."""
+    program("prometheus", "prometheus")
 
     async def main() -> tuple[Run, dict[str, Finding]]:
         async with serve_standin(directory=tmp_path, log=tmp_path / "triton.log") as server:
