@@ -48,11 +48,11 @@ def step(message: bytes, sequence: int, *, first: bool, last: bool) -> bytes:
 
 
 def head_bytes(message: bytes | memoryview) -> int:
-    """Return the size of a request's JSON head, its newline included."""
+    """Return the size of a request's JSON head, its newline included; all of it where there is none."""
     look = LOOK_BYTES
-    while (end := bytes(message[:look]).find(HEAD_END)) < 0:
+    while (end := bytes(message[:look]).find(HEAD_END)) < 0 and look < len(message):
         look *= 4
-    return end + 1
+    return end + 1 if end >= 0 else len(message)
 
 
 def input_contents(message: bytes) -> list[tuple[str, str, bytes]]:

@@ -86,6 +86,8 @@ def test_the_names_of_the_note_are_all_known() -> None:
     [
         (["--bogus"], "--bogus"),
         (["--request", "3"], "--request"),
+        (["--m", "x"], "--m not a unique prefix"),
+        (["--x", "1"], "--x not recognized"),
         (["-p"], "-p"),
         (["-p", "soon"], "Failed to parse -p. Invalid value provided: soon"),
         (["--concurrency-range", "1:2:3:4"], "Failed to parse --concurrency-range"),

@@ -280,3 +280,4 @@ def test_the_grpc_form_is_only_read_once_per_request() -> None:
     message = service_pb2.ModelInferRequest(model_name="m").SerializeToString()
     body = kserve_http.from_grpc(message)
     assert len(body) == kserve_http.head_bytes(body)
+    assert kserve_http.head_bytes(b"{}" * 9999) == 2 * 9999

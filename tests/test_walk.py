@@ -98,3 +98,35 @@ def test_weights_that_mean_nothing_are_refused() -> None:
     for text in ("1,x", "-1", "nan", ""):
         with pytest.raises(PlanError, match="--weights"):
             weights_option(text)
+
+
+def taken(walk: Sequences, count: int) -> list[tuple[int, bool, bool, str]]:
+    """Take requests one after the other, each answered before the next."""
+    found = []
+    for _ in range(count):
+        take = walk.take()
+        found.append(flags(take))
+        walk.done(take.sequence, answered=True)
+    return found
+
+
+def test_ids_go_round_in_their_range() -> None:
+    """After the last id the first is used again; this worker's own part of them, if it shares the range."""
+    walk = Sequences(MESSAGES, [[3]], cycle([0]), first_id=5, last_id=9, id_step=2)
+    assert [identifier for identifier, *_ in taken(walk, 6)] == [5, 7, 9, 5, 7, 9]
+    walk = Sequences(MESSAGES, [[3]], cycle([0]), first_id=5)
+    assert [identifier for identifier, *_ in taken(walk, 3)] == [5, 6, 7]
+
+
+def test_lengths_vary_within_their_bounds_and_by_their_seed() -> None:
+    """20 percent about 10 steps is 8 to 12, all of them, the same for the same seed; never less than one step."""
+
+    def lengths(seed: int) -> list[int]:
+        walk = Sequences(MESSAGES, [[0, 1]], cycle([0]), 10, variation=20, seed=seed)
+        steps = Counter(identifier for identifier, *_ in taken(walk, 2000))
+        return list(steps.values())[:-1]
+
+    assert set(lengths(1)) == {8, 9, 10, 11, 12}
+    assert lengths(1) == lengths(1) != lengths(2)
+    walk = Sequences(MESSAGES, [[0]], cycle([0]), 1, variation=100)
+    assert all(start and end for _, start, end, _ in taken(walk, 20))
