@@ -133,7 +133,7 @@ def _last_reply_ns(rows: Rows) -> int:
 def _drop_replaced(run: RunDirectory) -> None:
     shutil.rmtree(run.journal)
     run.samples_log.unlink()
-    if not msgspec.json.decode(run.plan.read_bytes()).get("keep_corpus"):
+    if not (run.plan.exists() and msgspec.json.decode(run.plan.read_bytes()).get("keep_corpus")):
         run.corpus.unlink(missing_ok=True)
     for errors in run.path.glob("worker*.stderr"):
         if errors.stat().st_size == 0:
