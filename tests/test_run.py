@@ -402,7 +402,9 @@ def test_a_search_is_a_run_whose_points_are_its_probes(tmp_path: Path) -> None:
     # Five in flight on two instances of 10 ms take 25 ms, six take 30: what the machine adds decides between 3 and 5.
     assert answer["value"] in {2.0, 3.0, 4.0, 5.0}
     first = sealed.row(0, named=True)
-    assert (first["slo"], first["goodput_per_s"]) == ("service_p50 < 30ms", pytest.approx(first["throughput_per_s"]))
+    # A machine that is held up makes one or the other of the requests late.
+    assert first["slo"] == "service_p50 < 30ms"
+    assert 0.7 * first["throughput_per_s"] < first["goodput_per_s"] <= first["throughput_per_s"] * (1 + 1e-9)
     slow = sealed.filter(pl.col("concurrency") == 8)
     assert (slow["goodput_per_s"] < 0.5 * slow["throughput_per_s"]).all()
 
