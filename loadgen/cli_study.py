@@ -127,6 +127,10 @@ def study(  # noqa: PLR0913, PLR0917 - each is one option
     helm_uninstall_after: Annotated[
         bool, typer.Option("--helm-uninstall-after", help="Remove the release of --kube once the study is complete.")
     ] = False,
+    layout: Annotated[
+        Literal["own", "traccc"],
+        typer.Option("--layout", help="traccc: also the folders and CSVs of traccc-aaS-performance."),
+    ] = "own",
     dry_run: opt.DryRun = False,
     quiet: opt.QuietFlag = False,
     json: opt.JsonFlag = False,
@@ -143,6 +147,7 @@ def study(  # noqa: PLR0913, PLR0917 - each is one option
     - `study nrp --preset remote -u triton.example.org:443 --tls --input-data events.json --time-budget 8h`
     """
     from loadgen import study as studying  # noqa: PLC0415 - tables load only when they are needed
+    from loadgen import study_layout  # noqa: PLC0415
 
     budget_s = _seconds(time_budget) if time_budget else None
     grid = Grid(instances, tuple(gpus or ()), tuple(url or ()), mu, concurrency_range, request_rate_range, diagonal)
@@ -193,6 +198,9 @@ def study(  # noqa: PLR0913, PLR0917 - each is one option
     watcher = observer(quiet=quiet, json=json)
     ended = asyncio.run(studying.carry_out(asked, folder, watcher, budget_s=budget_s, interrupt=interrupt))
     missing = studying.summary(asked, folder, lambda line: typer.echo(line, err=json))
+    if layout == "traccc":
+        for path in study_layout.write(folder):
+            typer.echo(path, err=json)
     for release in ended.releases:
         _uninstall(release, done=not missing and not interrupt.is_set(), asked=helm_uninstall_after)
     if interrupt.is_set():

@@ -18,6 +18,7 @@ import polars as pl
 import psutil
 import pytest
 
+from analysis.perf_analyzer import load
 from loadgen import clock
 from loadgen import study as studying
 from loadgen.errors import PlanError
@@ -254,3 +255,18 @@ def test_plans_of_a_study_say_what_they_are_a_part_of(stub: RunningStub, tmp_pat
     assert set(points["mu"]) == {0.05, 0.1}
     assert set(points["server"]) == {"stub"}
     assert points["run"].n_unique() == 4
+
+
+def test_the_layout_of_the_scripts_is_read_as_such(stub: RunningStub, tmp_path: Path) -> None:
+    """Their folder and file names, a CSV a take of a configuration; the import finds device and take in the names."""
+    folder = tmp_path / "scan"
+    done = call(*command(folder, stub, "--layout", "traccc", "--instances", "2"))
+    assert done.returncode == 0, done.stderr
+    found = sorted(str(path.relative_to(folder / "traccc")) for path in folder.glob("traccc/**/*.csv"))
+    tops = [f"traccc-aaS_nominal_mu{mu}_3event/stub" for mu in ("0.05", "0.1")]
+    files = ("cpu_2instance_sync.csv", "cpu_2instance_sync_take2.csv")
+    assert found == [f"{top}/{file}" for top in tops for file in files]
+    points = load.read(folder / "traccc" / found[1]).points
+    assert sorted(points["concurrency"].to_list()) == [1, 2]
+    assert set(points["take"]) == {2}
+    assert set(points["device"]) == {"cpu"}
