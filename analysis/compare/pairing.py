@@ -1,0 +1,111 @@
+"""Two sides -> contrasts: of every point that both have, and of the whole sweep. Pure.
+
+The whole sweep is one number a take, the mean over points of the logarithm; with one take a side it is the mean of
+the points' contrasts.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from analysis.compare import contrast
+from analysis.compare.contrast import Contrast, Scatter, Value
+from analysis.compare.sides import Place, Side, Take, named
+
+TakeId = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One quantity at one place: both sides' values, and how they differ; `objection` says why it is not tested."""
+
+    label: str
+    place: Place | None
+    quantity: str
+    a: tuple[Value, ...]
+    b: tuple[Value, ...]
+    ratio: Contrast | None
+    difference: Contrast | None
+    objection: str = ""
+
+
+def of_points(a: Side, b: Side, quantity: str, floor: Scatter | None) -> list[Found]:
+    """Contrast a quantity at each place that both sides have."""
+    return [
+        _point(b.label, place, quantity, (a.takes[place], b.takes[place]), (a.label, b.label), floor)
+        for place in a.takes
+        if place in b.takes and _known(quantity, a.takes[place], b.takes[place])
+    ]
+
+
+def _known(quantity: str, *sides: Sequence[Take]) -> bool:
+    column = named(quantity, [take for side in sides for take in side])
+    return all(any(column in take.values for take in side) for side in sides)
+
+
+def _point(  # noqa: PLR0913, PLR0917 - two sides of one thing
+    label: str,
+    place: Place,
+    quantity: str,
+    sides: tuple[Sequence[Take], Sequence[Take]],
+    labels: tuple[str, str],
+    floor: Scatter | None,
+) -> Found:
+    column = named(quantity, [*sides[0], *sides[1]])
+    objections, values = [], []
+    for takes, name in zip(sides, labels, strict=True):
+        usable = [take for take in takes if take.usable]
+        if not usable:
+            objections.append(f"{name} is {takes[0].verdict}")
+        values.append(tuple(take.values[column] for take in usable or takes if column in take.values))
+    if objections:
+        return Found(label, place, quantity, values[0], values[1], None, None, " and ".join(objections))
+    if not all(values):
+        return Found(label, place, quantity, values[0], values[1], None, None, "it is not known of the usable takes")
+    ratio = contrast.of_ratio(values[0], values[1], floor)
+    return Found(
+        label, place, quantity, values[0], values[1], ratio, contrast.of_difference(values[0], values[1], floor)
+    )
+
+
+def of_sweep(a: Side, b: Side, points: Sequence[Found], floor: Scatter | None) -> Found | None:
+    """Contrast the whole sweep by the points that were contrasted; None without any."""
+    used = [one for one in points if one.ratio is not None and one.place is not None]
+    if not used:
+        return None
+    places = [one.place for one in used if one.place is not None]
+    quantity = used[0].quantity
+    sides = [_by_take(side, places, quantity) for side in (a, b)]
+    single = all(len(one.a) == len(one.b) == 1 for one in used)
+    if single or not all(sides):
+        ratio = contrast.mean_of([one.ratio for one in used if one.ratio is not None]) if single else None
+    else:
+        ratio = contrast.of_ratio(sides[0], sides[1], floor)
+    return Found(b.label, None, quantity, tuple(sides[0]), tuple(sides[1]), ratio, None)
+
+
+def _by_take(side: Side, places: Sequence[Place], quantity: str) -> list[Value]:
+    """Return the geometric mean over places of each take that has them all."""
+    found: list[dict[TakeId, float]] = []
+    for place in places:
+        column = named(quantity, side.takes[place])
+        usable = [take for take in side.takes[place] if take.usable and column in take.values]
+        found.append({(take.run, take.number): take.values[column].value for take in usable})
+    whole = set.intersection(*(set(values) for values in found))
+    return [Value(geometric([values[take] for values in found])) for take in sorted(whole)]
+
+
+def geometric(values: Sequence[float]) -> float:
+    """Return the geometric mean, or the plain one where a value is not above 0."""
+    if min(values) <= 0:
+        return math.fsum(values) / len(values)
+    return math.exp(math.fsum(map(math.log, values)) / len(values))
+
+
+def scatter_of(takes: Mapping[Place, Sequence[Take]], quantity: str) -> Scatter | None:
+    """Return the scatter of a quantity from take to take, pooled over the places of one side."""
+    groups = []
+    for of in takes.values():
+        column = named(quantity, of)
+        groups.append([take.values[column].value for take in of if take.usable and column in take.values])
+    return contrast.scatter(groups)
