@@ -11,7 +11,7 @@ from loadgen.points import SCHEMA as NATIVE
 
 UNITS = {"_ns": "ns", "_per_s": "1/s", "_bytes": "bytes", "_w": "W", "_j": "J"}
 PLAIN = ("in_flight_mean", "server_busy", "server_mean_batch", "client_cpu")
-NOT_QUANTITIES = ("begun_ns", "window_start_ns", "window_end_ns", "rate_per_s", "little_residual_ns")
+NOT_QUANTITIES = ("begun_ns", "window_start_ns", "window_end_ns", "rate_per_s", "little_residual_ns", "resolution_ns")
 OF_GPUS = {
     "gpu_utilisation": pl.col("utilisation").mean(),
     "gpu_power_w": pl.col("power_w").mean(),

@@ -16,6 +16,9 @@ from analysis.tidy import FACTS, GPUS, POINTS, REQUESTS, RUNS, SAMPLES, Loaded, 
 from loadgen.errors import PlanError
 from loadgen.progress import headline
 
+OF_SOURCE = ("run", "label", "source", "kind")
+"""Facts that are ours to say, whatever a file's own columns are called."""
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -30,12 +33,36 @@ class Part:
     notes: tuple[str, ...] = ()
 
 
+class Suspicion(Protocol):
+    """Something in another tool's file to mistrust; `level` is empty where it concerns all of it."""
+
+    @property
+    def file(self) -> str:
+        """Which file."""
+
+    @property
+    def level(self) -> str:
+        """Which level of load in it."""
+
+    @property
+    def reason(self) -> str:
+        """What it is, in words."""
+
+
 class Imported(Protocol):
-    """Points read from another tool's file, in the columns of a native points table."""
+    """What was read from another tool's file."""
 
     @property
     def points(self) -> pl.DataFrame:
-        """One row a point; columns that the file does not have may be absent."""
+        """One row a point in the columns of a native points table; those that it does not have may be absent."""
+
+    @property
+    def gpus(self) -> pl.DataFrame:
+        """One row a point and GPU, columns as `GPU_SCHEMA`."""
+
+    @property
+    def warnings(self) -> Sequence[Suspicion]:
+        """What is suspicious about it."""
 
 
 def load(*paths: str | Path, labels: Sequence[str] = ()) -> Loaded:
@@ -68,8 +95,8 @@ def imported(of: Imported, source: str, *, label: str | None = None, kind: str =
     if known["mu"] is None:
         known["mu"] = facts.named_pile_up(f"{known['inputs'] or ''} {name}")
     row = {"run": name, "label": label or name, "source": source, "kind": kind, **known, "simulated": simulated}
-    gpus = getattr(of, "gpus", None)
-    return Part(row, points, gpus) if gpus is not None else Part(row, points)
+    notes = [f"{one.file}{f', {one.level}' if one.level else ''}: {one.reason}" for one in of.warnings]
+    return Part(row, points, of.gpus, notes=tuple(notes))
 
 
 def _parts(path: Path, label: str | None) -> list[Part]:
@@ -207,7 +234,7 @@ def _tidy_points(part: Part) -> pl.DataFrame:
     )
     added = {
         name: pl.coalesce(pl.col(name), pl.lit(part.facts.get(name)))
-        if name in own.columns
+        if name in own.columns and name not in OF_SOURCE
         else pl.lit(part.facts.get(name))
         for name in FACTS
     }

@@ -28,6 +28,9 @@ ONE_TAKE = (
     "One take a side: intervals hold for these windows alone. What restarts, clocks and placement add shows only "
     "between takes: measure each side several times (--repeats, or several runs in a folder), or give --floor."
 )
+NO_INTERVAL = (
+    "cannot tell: nothing says how sure it is (under 80 requests, or a file without intervals); several takes would"
+)
 ONE_RUN = "All takes of {} are of one run: what a restart of the server changes is not in the intervals."
 
 
@@ -160,7 +163,7 @@ def _said(one: Found, margin: float, chances: verdicts.Chances | None) -> tuple[
     if one.ratio is None or chances is None:
         if any(each.value <= 0 for each in (*one.a, *one.b)):
             return "cannot tell", "cannot tell: a value of 0 has no ratio"
-        return "cannot tell", "cannot tell: too few requests to say how sure it is; several takes a side would"
+        return "cannot tell", NO_INTERVAL
     verdict = verdicts.word(chances)
     return verdict, verdicts.sentence(verdict, one.quantity, one.ratio, margin, (len(one.a), len(one.b)))
 

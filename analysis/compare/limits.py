@@ -68,7 +68,7 @@ def parse(text: str, known: Sequence[str]) -> Limit:
         bound, relative = math.log(value), True
     elif unit == "%" and signed and value > -100:  # noqa: PLR2004 - percent
         bound, relative = math.log1p(value / 100), True
-    elif signed and unit not in {"x", "%"} and (unit is None or name.endswith("_ns")):
+    elif signed and at != "all" and unit not in {"x", "%"} and (unit is None or name.endswith("_ns")):
         bound, relative = value * UNITS_NS.get(unit or "", 1.0), False
     else:
         raise PlanError(f"--fail-if {text!r}: {figure}{unit or ''} is no change of {name}; {MEND}")

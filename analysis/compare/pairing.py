@@ -97,7 +97,7 @@ def _by_take(side: Side, places: Sequence[Place], quantity: str) -> list[Value]:
 
 def geometric(values: Sequence[float]) -> float:
     """Return the geometric mean, or the plain one where a value is not above 0."""
-    if min(values) <= 0:
+    if len(values) == 1 or min(values) <= 0:
         return math.fsum(values) / len(values)
     return math.exp(math.fsum(map(math.log, values)) / len(values))
 

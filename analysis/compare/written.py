@@ -51,7 +51,7 @@ def _simulated(found: Comparison) -> list[str]:
 
 def _answers(found: Comparison) -> list[str]:
     """Say of each quantity what the whole sweep shows, and how many points agree."""
-    said = []
+    said = [] if found.whole else ["No verdict: no point has an interval on both sides. The values are below."]
     for whole in found.whole:
         points = [one for one in found.points if (one.label, one.quantity) == (whole.label, whole.quantity)]
         verdicts = Counter(one.verdict for one in points)

@@ -46,7 +46,8 @@ def pile_up(rows: pl.DataFrame) -> Layers | None:
 def _series() -> pl.Expr:
     """Name a series: the device, its name where the log tells it, and the threads."""
     name = pl.when(pl.col("device_name").is_not_null()).then(pl.format("{} ({})", "device", "device_name"))
-    threads = pl.when(pl.col("threads").is_not_null()).then(pl.format(", {} threads", "threads"))
+    noun = pl.when(pl.col("threads") == 1).then(pl.lit("thread")).otherwise(pl.lit("threads"))
+    threads = pl.when(pl.col("threads").is_not_null()).then(pl.format(", {} {}", "threads", noun))
     return pl.concat_str(name.otherwise(pl.col("device")), threads.otherwise(pl.lit("")))
 
 
