@@ -1,7 +1,7 @@
 """What is compared: a side is whatever one argument names, its takes by point; sides must be of the same thing."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,13 +33,27 @@ SHORT_SHA = 12
 
 @dataclass(frozen=True, slots=True, order=True)
 class Place:
-    """Which points are of the same load: what makes a pair. `words` is the level, or the load where it has none."""
+    """Which points are of the same load on the same thing: what makes a pair.
+
+    `level` is -1 where the load has none; `words` are the level, or the load, and those facts that vary.
+    """
 
     load: str
     level: float
     words: str
-    model: str
-    inputs: str
+    facts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """By which facts points pair, not by those that are `ignored`; those that are `varying` are named.
+
+    `digest`: inputs are the same where their sha256 is, whatever they are called.
+    """
+
+    digest: bool
+    ignored: frozenset[str]
+    varying: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +98,29 @@ def read(paths: Sequence[str | Path], *, anyway: bool) -> tuple[list[Side], list
     split = [_labelled(path) for path in paths]
     loads = [load(path) for _, path in split]
     labels = _distinct([label or _own_label(one, path) for one, (label, path) in zip(loads, split, strict=True)])
-    differing, notes = _differences(labels, loads)
+    differing = _differing(labels, loads)
     if differing and not anyway:
         words = "; ".join(differing.values())
         raise PlanError(f"not compared, for they are not of the same thing: {words}; --anyway compares them")
-    notes = [f"Compared anyway: {words}." for words in differing.values()] + notes
-    sides = [side_of(label, one, set(differing)) for label, one in zip(labels, loads, strict=True)]
-    return sides, [*notes, *_same_source(labels, loads), *(note for one in loads for note in one.notes)]
+    matching = matched(loads, differing)
+    sides = [side_of(label, one, matching) for label, one in zip(labels, loads, strict=True)]
+    notes = [f"Compared anyway: {words}." for words in differing.values()]
+    notes += [*_not_recorded(labels, loads), *_clients(labels, loads), *_same_source(labels, loads)]
+    return sides, [*notes, *(note for one in loads for note in one.notes)]
 
 
-def side_of(label: str, of: Loaded, ignored: Iterable[str] = ()) -> Side:
-    """Return loaded tables as a side; points pair over `ignored` facts (`model`, `inputs`) that differ."""
-    return Side(label, of, _takes(of, set(ignored)))
+def matched(loads: Sequence[Loaded], differing: Iterable[str] = ()) -> Matching:
+    """Say by which facts the points of these pair: not by what differs, nor by what one side does not know."""
+    digest = _by_digest(loads)
+    known = {fact: [set(_known(one, fact, digest)) for one in loads] for fact in IDENTITY}
+    ignored = {*differing, *(fact for fact, sides in known.items() if not all(sides))}
+    varying = {fact for fact, sides in known.items() if fact not in ignored and len(set().union(*sides)) > 1}
+    return Matching(digest, frozenset(ignored), frozenset(varying))
+
+
+def side_of(label: str, of: Loaded, matching: Matching | None = None) -> Side:
+    """Return loaded tables as a side; its points pair with those of any other where nothing else is said."""
+    return Side(label, of, _takes(of, matching or matched([of])))
 
 
 def _labelled(text: str | Path) -> tuple[str | None, Path]:
@@ -118,39 +143,64 @@ def _distinct(labels: Sequence[str]) -> list[str]:
     ]
 
 
-def _differences(labels: Sequence[str], loads: Sequence[Loaded]) -> tuple[dict[str, str], list[str]]:
-    """Return what differs in words by fact, and notes on the client's differences and on what is not known."""
-    differing, notes = {}, []
+def _differing(labels: Sequence[str], loads: Sequence[Loaded]) -> dict[str, str]:
+    """Return in words, by fact, what a side has nothing of in common with the first."""
+    found = {}
     for fact, name in IDENTITY.items():
-        known = [_known(one, fact) for one in loads]
-        if len({value for values in known for value in values}) > 1:
-            differing[fact] = f"the {name} differ{'' if name.endswith('s') else 's'} ({_shown(labels, known)})"
-        absent = [label for label, values in zip(labels, known, strict=True) if not values]
+        known = [_known(one, fact, _by_digest(loads)) for one in loads]
+        first, *others = map(set, known)
+        if first and any(other and not first & other for other in others):
+            found[fact] = f"the {name} differ{_s(name)} ({_shown(labels, [each.values() for each in known])})"
+    return found
+
+
+def _not_recorded(labels: Sequence[str], loads: Sequence[Loaded]) -> list[str]:
+    notes = []
+    for fact, name in IDENTITY.items():
+        absent = [label for label, one in zip(labels, loads, strict=True) if not _known(one, fact, digest=False)]
         if 0 < len(absent) < len(labels):
             notes.append(f"Not recorded, so that it cannot be checked: the {name} of {listed(absent)}.")
+    return notes
+
+
+def _clients(labels: Sequence[str], loads: Sequence[Loaded]) -> list[str]:
+    notes = []
     for fact, name in CLIENT.items():
-        known = [_known(one, fact) for one in loads]
-        if len({value for values in known for value in values}) > 1:
-            notes.append(f"The {name} differ{'' if name.endswith('s') else 's'}: {_shown(labels, known)}.")
-    return differing, notes
+        known = [{str(value) for value in one.runs[fact].drop_nulls()} for one in loads]
+        if len(set().union(*known)) > 1:
+            notes.append(f"The {name} differ{_s(name)}: {_shown(labels, known)}.")
+    return notes
 
 
-def _shown(labels: Sequence[str], known: Sequence[set[Any]]) -> str:
+def _s(name: str) -> str:
+    return "" if name.endswith("s") else "s"
+
+
+def _shown(labels: Sequence[str], known: Sequence[Collection[str]]) -> str:
     """Say what each side has of a fact."""
-    values = [listed(sorted(map(str, each))) if each else "not recorded" for each in known]
+    values = [listed(sorted(each)) if each else "not recorded" for each in known]
     return ", ".join(f"{label}: {value}" for label, value in zip(labels, values, strict=True))
 
 
-def _known(of: Loaded, fact: str) -> set[Any]:
-    """Return the values of a fact on one side; inputs by their sha256 where they have one."""
-    if fact != "inputs":
-        return set(of.runs[fact].drop_nulls().to_list())
-    rows = of.runs.select("inputs", "inputs_sha256").iter_rows()
-    return {
-        f"{inputs or 'inputs'}, sha256 {digest[:SHORT_SHA]}" if digest else inputs
-        for inputs, digest in rows
-        if inputs or digest
-    }
+def _by_digest(loads: Sequence[Loaded]) -> bool:
+    """Say whether every side knows the sha256 of its inputs; else their words must do."""
+    return all(one.points["inputs_sha256"].is_not_null().all() for one in loads)
+
+
+def _known(of: Loaded, fact: str, digest: bool) -> dict[str, str]:
+    """Return the values of a fact on one side: what must be equal, and how it is shown."""
+    rows = of.points.select(list({fact, "inputs_sha256"})).unique().iter_rows(named=True)
+    return {_key(row, fact, digest): _value(row, fact) for row in rows if _value(row, fact)}
+
+
+def _key(row: Mapping[str, Any], fact: str, digest: bool) -> str:
+    return str(row["inputs_sha256"]) if fact == "inputs" and digest else str(row[fact])
+
+
+def _value(row: Mapping[str, Any], fact: str) -> str:
+    if fact == "inputs" and row["inputs_sha256"]:
+        return f"{row['inputs'] or 'inputs'}, sha256 {row['inputs_sha256'][:SHORT_SHA]}"
+    return "" if row[fact] is None else str(row[fact])
 
 
 def _same_source(labels: Sequence[str], loads: Sequence[Loaded]) -> list[str]:
@@ -163,30 +213,31 @@ def _same_source(labels: Sequence[str], loads: Sequence[Loaded]) -> list[str]:
     return notes
 
 
-def _takes(of: Loaded, ignored: set[str]) -> dict[Place, tuple[Take, ...]]:
+def _takes(of: Loaded, matching: Matching) -> dict[Place, tuple[Take, ...]]:
     values: defaultdict[tuple[str, int], dict[str, Value]] = defaultdict(dict)
     columns = ("run", "point", "quantity", "value", "low", "high")
     for run, point, quantity, value, low, high in of.quantities.select(columns).iter_rows():
         values[run, point][quantity] = Value(value, low, high)
     found: defaultdict[Place, list[Take]] = defaultdict(list)
     for row in of.points.sort("run", "point").iter_rows(named=True):
-        place = _place(row, ignored)
+        place = _place(row, matching)
         number = 1 + sum(take.run == row["run"] for take in found[place])
         own = values[row["run"], row["point"]]
         found[place].append(Take(row["run"], number, own, row["headline"], row["verdict"], row["reason"] or ""))
     return {place: tuple(takes) for place, takes in sorted(found.items())}
 
 
-def _place(row: Mapping[str, Any], ignored: set[str]) -> Place:
+def _place(row: Mapping[str, Any], matching: Matching) -> Place:
     level = row["level"]
     kinds = {"closed_loop": "concurrency", "open_loop": "rate", "standalone": "threads"}
     words = f"{kinds.get(row['load'], row['load'])} {level:g}" if level is not None else str(row["load_words"])
+    words += "/s" if row["load"] == "open_loop" and level is not None else ""
+    varying = [f"{IDENTITY[fact]} {_value(row, fact) or '?'}" for fact in IDENTITY if fact in matching.varying]
     return Place(
         load=row["load"] or "",
         level=-1.0 if level is None else float(level),
-        words=words + ("/s" if row["load"] == "open_loop" and level is not None else ""),
-        model="" if "model" in ignored else row["model"] or "",
-        inputs="" if "inputs" in ignored else row["inputs"] or "",
+        words=", ".join([words, *varying]),
+        facts=tuple(_key(row, fact, matching.digest) for fact in IDENTITY if fact not in matching.ignored),
     )
 
 
