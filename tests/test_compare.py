@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sealed_run import Story, write_run
 from typer.testing import CliRunner, Result
@@ -96,6 +96,7 @@ def test_what_is_called_equivalent_rarely_is_beyond_the_margin() -> None:
     assert sum(found.whole[0].verdict == "equivalent" for found in wrong) <= 0.07 * 400
 
 
+@settings(deadline=None)
 @given(t=st.floats(0, 30), degrees=st.floats(1, 200))
 def test_tail_and_critical_value_are_inverse(t: float, degrees: float) -> None:
     """The tail falls with t, is a half at 0, and its critical value gives t back."""
@@ -334,6 +335,7 @@ def test_what_is_no_limit_is_one_line(text: str) -> None:
     assert "\n" not in str(told.value)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=30))
 def test_any_text_is_a_limit_or_one_line(text: str) -> None:
     """The parser never fails in another way."""
@@ -413,6 +415,9 @@ def test_markdown_is_a_table_of_every_pair_and_escapes_names(two: list[Path]) ->
     assert len(rows) == 2 + 4 * (1 + 2)
     assert {line.replace("\\|", "").count("|") for line in rows} == {9}
     assert "<b>" not in text
+    facts = {"load": "profile", "load_words": "1|2 <i>", "level": None}
+    found = between([side(label, [{1: 10.0}], **facts) for label in "ab"], Choices())  # type: ignore[arg-type]
+    assert "| 1\\|2 &lt;i&gt; | throughput_per_s |" in written.markdown(found)
 
 
 def test_json_is_everything_and_recomputes(two: list[Path]) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -81,6 +81,7 @@ def throughput_log(  # noqa: PLR0913 - the facts of a log
     return "\n".join([*lines, ""])
 
 
+@settings(deadline=None)
 @given(
     new=st.booleans(),
     event_ms=st.floats(1e-5, 1e6) | st.integers(1, 10**7).map(float),
@@ -138,6 +139,7 @@ def test_a_file_cut_anywhere_gives_true_rows_or_one_clear_line(name: str) -> Non
     assert all(one.startswith(name) and "\n" not in one for one in said)
 
 
+@settings(deadline=None)
 @given(
     rows=st.lists(
         st.tuples(
@@ -274,6 +276,15 @@ def test_figures_that_contradict_each_other_are_said(tmp_path: Path) -> None:
     assert "do not make 7000 ms" in " ".join(standalone.read([file]).warnings)
     file.write_text(text)
     assert standalone.read([file]).warnings == ()
+
+
+def test_a_row_without_its_end_is_left_out_and_said(tmp_path: Path) -> None:
+    """Digits may be missing from a last line that has no line end."""
+    file = tmp_path / "t.csv"
+    file.write_text(WHOLE["rows.csv"].removesuffix("\n"))
+    found = standalone.read([file], Given(device={"*": "cpu"}))
+    assert found.rows["mu"].to_list() == [200.0]
+    assert "its last line has no end and was left out" in " ".join(found.warnings)
 
 
 def test_what_logs_do_not_tell_can_be_given(tmp_path: Path) -> None:
