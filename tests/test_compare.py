@@ -166,16 +166,16 @@ def test_times_that_grow_are_slower_and_throughput_that_grows_is_faster() -> Non
 
 
 def test_difference_and_ratio_are_those_of_the_values() -> None:
-    """Welch over takes: ratio of geometric means, difference of means, both with limits that hold them."""
+    """Welch over takes: ratio and difference of geometric means, the limits of both leaving out the same."""
     a, b = [10.0, 11.0, 12.0], [20.0, 22.0, 21.0]
     (pair,) = only(between([side("a", [{1: x} for x in a]), side("b", [{1: x} for x in b])], Choices()))
     welch = stats.ratio_of_takes(a, b)
     assert pair.ratio == pytest.approx(welch.value)
     assert pair.ratio_low == pytest.approx(welch.low, rel=2e-2)
-    assert pair.difference == pytest.approx(10.0)
-    assert pair.difference_low is not None
-    assert pair.difference_high is not None
-    assert pair.difference_low < 10 < pair.difference_high
+    means = [math.exp(np.log(takes).mean()) for takes in (a, b)]
+    assert (pair.a, pair.b) == pytest.approx(means)
+    assert pair.difference == pytest.approx(means[1] - means[0])
+    assert pair.difference_low == pytest.approx(pair.difference * math.log(pair.ratio_low) / math.log(pair.ratio))  # type: ignore[arg-type, operator]
     assert (pair.takes_a, pair.takes_b, pair.basis) == (3, 3, "takes")
 
 
@@ -206,6 +206,17 @@ def test_a_floor_widens_single_takes(tmp_path: Path) -> None:
     lone = write_run(tmp_path / "run", Story(concurrency=(1,)))
     with pytest.raises(PlanError, match="no load that was measured twice"):
         between([side("a", [{1: 1.0}]), side("b", [{1: 1.0}])], Choices(floor=lone))
+
+
+def test_a_value_of_0_has_a_difference_and_no_ratio() -> None:
+    """A queue that was empty: takes are compared by their plain difference, and no verdict is made of it."""
+    queues = ([0.0, 1000.0, 500.0], [5000.0, 6000.0, 5500.0])
+    takes = [[Value(one) for one in queue] for queue in queues]
+    assert contrast.of_ratio(takes[0], takes[1]) is None
+    found = contrast.of_difference(takes[0], takes[1])
+    assert found is not None
+    assert found.value == pytest.approx(5000.0)
+    assert found.above(4000.0) < 0.05
 
 
 # --- pairing -------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from analysis.compare import limits, pairing, verdicts
-from analysis.compare.contrast import Contrast, Scatter
+from analysis.compare.contrast import Contrast, Scatter, geometric
 from analysis.compare.limits import Decision, Limit
 from analysis.compare.pairing import Found
 from analysis.compare.result import ALL_POINTS, QUANTITIES, Choices, Comparison, Pair
@@ -114,7 +114,7 @@ def _judged(found: Sequence[Found], choices: Choices) -> tuple[Pair, ...]:
 
 
 def _pair(one: Found, margin: float, chances: verdicts.Chances | None) -> Pair:
-    a, b = (pairing.geometric([each.value for each in side]) if side else None for side in (one.a, one.b))
+    a, b = (geometric([each.value for each in side]) if side else None for side in (one.a, one.b))
     verdict, words = _said(one, margin, chances)
     ratio: Limits = (b / a if a and b is not None else None, None, None)
     difference: Limits = (b - a if a is not None and b is not None else None, None, None)

@@ -83,12 +83,24 @@ def of_ratio(a: Sequence[Value], b: Sequence[Value], floor: Scatter | None = Non
 
 
 def of_difference(a: Sequence[Value], b: Sequence[Value], floor: Scatter | None = None) -> Contrast | None:
-    """Return B - A; None where nothing tells how sure it is."""
-    if len(a) == len(b) == 1 and floor is not None and a[0].value > 0 and b[0].value > 0:
-        logs = _of_floor(a[0], b[0], floor)
-        scale = math.sqrt(a[0].value * b[0].value)
-        return Contrast(b[0].value - a[0].value, logs.error * scale, logs.degrees, logs.basis)
-    return _contrast(a, b, lambda value: value)
+    """Return B - A; None where nothing tells how sure it is.
+
+    Where there is a ratio, it is that of the geometric means by the delta method: their logarithmic mean times the
+    contrast of logarithms, so that both say the same. Else (a value is not above 0) of the plain means.
+    """
+    ratio = of_ratio(a, b, floor)
+    if ratio is None:
+        return _contrast(a, b, lambda value: value)
+    means = [geometric([one.value for one in side]) for side in (a, b)]
+    scale = (means[1] - means[0]) / math.log(means[1] / means[0]) if means[0] != means[1] else means[0]
+    return Contrast(scale * ratio.value, scale * ratio.error, ratio.degrees, ratio.basis)
+
+
+def geometric(values: Sequence[float]) -> float:
+    """Return the geometric mean, or the plain one where a value is not above 0."""
+    if len(values) == 1 or min(values) <= 0:
+        return math.fsum(values) / len(values)
+    return math.exp(math.fsum(map(math.log, values)) / len(values))
 
 
 def _contrast(a: Sequence[Value], b: Sequence[Value], scale: Callable[[float], float]) -> Contrast | None:

@@ -6,14 +6,17 @@ from typing import Any, TypeAlias
 import altair as alt
 import polars as pl
 
-from analysis import theme
-from analysis.compare.pairing import geometric
+from analysis import stats, theme
+from analysis.compare.contrast import Value, geometric
 from analysis.compare.result import Comparison, Pair
 from analysis.compare.sides import Side, named
 from analysis.readable import duration_unit, wrapped
 
 Layers: TypeAlias = alt.LayerChart | alt.FacetChart
 UPPER, LOWER = 230, 90
+SIZE, BASELINE_SIZE = 40, 150
+"""Of marks: the baseline's are seen below others of the same value."""
+
 SUBTITLE_WIDTH = 78
 TITLES = {"closed_loop": "Concurrency (requests in flight)", "open_loop": "Request rate asked (1/s)"}
 LEVELS = alt.Scale(zero=False, nice=False, padding=14)
@@ -60,10 +63,7 @@ def _rows(side: Side, quantity: str) -> list[dict[str, Any]]:
         if place.level < 0 or not known:
             continue
         own = [take.values[column] for take in usable or known]
-        single = own[0] if len(own) == 1 else None
-        value = geometric([one.value for one in own])
-        spread = (min(one.value for one in own), max(one.value for one in own))
-        low, high = (single.low, single.high) if single else spread
+        value, low, high = _summary(own)
         found.append(
             {
                 "side": side.label,
@@ -76,6 +76,14 @@ def _rows(side: Side, quantity: str) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _summary(own: Sequence[Value]) -> tuple[float, float | None, float | None]:
+    """Return the value with its 95 % interval: a single take's own, of several by their scatter."""
+    values = [one.value for one in own]
+    if len(own) == 1 or min(values) <= 0:
+        return geometric(values), *((own[0].low, own[0].high) if len(own) == 1 else (None, None))
+    return stats.mean_of_takes(values)
 
 
 def _unit(pairs: Sequence[Pair]) -> tuple[str, float]:
@@ -93,8 +101,9 @@ def _values(values: pl.DataFrame, colour: alt.Color, title: str) -> Layers:
     base = alt.Chart(values).encode(x=x, color=colour, tooltip=tooltip)
     y = alt.Y("value:Q", title=title, scale=alt.Scale(zero=True))
     bars = base.mark_rule(strokeWidth=ERROR_WIDTH).encode(y="low:Q", y2="high:Q")
-    marks = base.mark_point(size=45, opacity=1).encode(
-        y=y, fill=alt.condition("datum.usable", colour, alt.value(theme.WHITE))
+    first = alt.condition(alt.datum["side"] == values["side"][0], alt.value(BASELINE_SIZE), alt.value(SIZE))
+    marks = base.mark_point(opacity=1).encode(
+        y=y, size=first, fill=alt.condition("datum.usable", colour, alt.value(theme.WHITE))
     )
     return alt.layer(base.mark_line().encode(y=y), bars, marks).properties(height=UPPER)
 
@@ -117,5 +126,5 @@ def _ratios(pairs: Sequence[Pair], colour: alt.Color, title: str) -> Layers:
     within = within.encode(y=alt.Y("low:Q", **y), y2="high:Q")
     equal = alt.Chart(pl.DataFrame({"one": [1.0]})).mark_rule(strokeDash=[4, 3], color=theme.GREY)
     bars = base.mark_rule(strokeWidth=ERROR_WIDTH).encode(y=alt.Y("low:Q", **y), y2="high:Q")
-    marks = base.mark_point(size=45, filled=True, opacity=1).encode(y=alt.Y("ratio:Q", **y))
+    marks = base.mark_point(size=SIZE, filled=True, opacity=1).encode(y=alt.Y("ratio:Q", **y))
     return alt.layer(within, equal.encode(y=alt.Y("one:Q", **y)), bars, marks).properties(height=LOWER)

@@ -4,12 +4,11 @@ The whole sweep is one number a take, the mean over points of the logarithm; wit
 the points' contrasts.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis.compare import contrast
-from analysis.compare.contrast import Contrast, Scatter, Value
+from analysis.compare.contrast import Contrast, Scatter, Value, geometric
 from analysis.compare.sides import Place, Side, Take, named
 
 TakeId = tuple[str, int]
@@ -93,13 +92,6 @@ def _by_take(side: Side, places: Sequence[Place], quantity: str) -> list[Value]:
         found.append({(take.run, take.number): take.values[column].value for take in usable})
     whole = set.intersection(*(set(values) for values in found))
     return [Value(geometric([values[take] for values in found])) for take in sorted(whole)]
-
-
-def geometric(values: Sequence[float]) -> float:
-    """Return the geometric mean, or the plain one where a value is not above 0."""
-    if len(values) == 1 or min(values) <= 0:
-        return math.fsum(values) / len(values)
-    return math.exp(math.fsum(map(math.log, values)) / len(values))
 
 
 def scatter_of(takes: Mapping[Place, Sequence[Take]], quantity: str) -> Scatter | None:
