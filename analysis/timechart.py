@@ -136,7 +136,7 @@ def _service_time(page: _Page, bins: pl.DataFrame) -> Panel | None:
         base = alt.Chart(frame).encode(x=page.x("start_s", axis), x2="end_s:Q", tooltip=tooltip)
         y = _y("p95", "Service time: p50,", f"p5 to p95 ({unit})", frame["p95"])
         band = base.mark_rect(color=theme.GREEN, opacity=0.35).encode(y=y, y2="p05:Q")
-        median = base.mark_rule(color="#00664a", strokeWidth=2).encode(y="p50:Q")
+        median = base.mark_rule(color=theme.DARK_GREEN, strokeWidth=2).encode(y="p50:Q")
         return page.panel(axis, band, median)
 
     return draw

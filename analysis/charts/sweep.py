@@ -5,17 +5,16 @@ A function returns None where the run has nothing to draw. Points whose verdict 
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import Any
 
 import altair as alt
 import polars as pl
 
 from analysis import theme
+from analysis.charts.marks import ticks
+from analysis.charts.registry import Chart
 from analysis.levels import SURE, Axis, axis, headline_of, level_text, levelled
 from analysis.readable import duration_unit, short_names, wrapped
-
-Chart: TypeAlias = alt.LayerChart | alt.VConcatChart
-"""Any finished chart."""
 
 PERCENTILES = ("p99", "p95", "p90", "p50")
 PERCENTILE_COLOURS = (theme.VERMILLION, theme.ORANGE, theme.GREEN, theme.BLUE)
@@ -26,10 +25,9 @@ STAGES = {
     "compute output": "server_compute_output_ns",
     "network + client": "network_ns",
 }
-STAGE_COLOURS = (theme.ORANGE, theme.SKY, theme.BLUE, theme.PURPLE, "#b5b5b5")
+STAGE_COLOURS = (theme.ORANGE, theme.SKY, theme.BLUE, theme.PURPLE, theme.SILVER)
 MEAN_PREFIX = "mean of "
 LETTERS_A_PIXEL = 1 / 5.6
-MOST_TICKS = 16
 LEAST_GAP = 0.04
 HOLLOW_NOTE = "Hollow: there is an objection to this point."
 
@@ -145,13 +143,6 @@ def utilisation_frame(points: pl.DataFrame, gpus: pl.DataFrame, cpu: pl.DataFram
         title = f"GPU utilisation against {axis(points).noun}"
     facts = levelled(points).select("point", "level", *_VERDICT)
     return _marked(long.join(facts, on="point", how="left", maintain_order="left")), title
-
-
-def ticks(levels: Sequence[float]) -> list[float]:
-    """Return numbers to label on a concurrency axis: the levels measured, or a few of them."""
-    wanted = sorted(set(levels))
-    step = -(-len(wanted) // MOST_TICKS)
-    return wanted[::step]
 
 
 _VERDICT = ("verdict", "reason")
