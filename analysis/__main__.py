@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from analysis import perf_commands
+from analysis import chart_commands, perf_commands
 from analysis.compare.command import compare
 from analysis.figures import FORMATS, write_images
 from analysis.perf_analyzer import write_csv
@@ -51,6 +51,8 @@ app.command("import")(perf_commands.import_files)
 app.command()(perf_commands.export)
 app.command()(compare)
 app.command("standalone")(standalone_logs)
+app.command()(chart_commands.chart)
+app.command()(chart_commands.charts)
 
 
 def main() -> None:

@@ -110,8 +110,8 @@ def plot_width(node: Mapping[str, Any], otherwise: float) -> float:
         return max(plot_width(view, otherwise) for view in node["vconcat"])
     if "concat" in node:
         columns = node.get("columns", len(node["concat"]))
-        return columns * max(plot_width(view, otherwise) for view in node["concat"])
+        return float(columns) * max(plot_width(view, otherwise) for view in node["concat"])
     if "layer" in node and "width" not in node:
-        return max(plot_width(view, otherwise) for view in node["layer"])
+        return max((plot_width(view, otherwise) for view in node["layer"]), default=otherwise)
     width = node.get("width", otherwise)
     return float(width) if isinstance(width, int | float) else otherwise

@@ -5,7 +5,7 @@ Charts are drawn in the light colours and at notebook size. `specification` sets
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import altair as alt
 
@@ -48,7 +48,7 @@ WIDE, PANEL_HEIGHT = 960, 110
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What a chart is for: width and height of a plain chart's plot in pixels, and its letters against a notebook's."""
+    """Width and height of a plain chart's plot in pixels, and its letters against those of a notebook."""
 
     width: int
     height: int
@@ -79,8 +79,8 @@ def loadgen_theme(look: str = "light", *, hep_labels: bool = False) -> alt.theme
     """Return the theme; `alt.theme.enable("loadgen", look="dark", hep_labels=True)` uses it in a notebook."""
     ends = {"titleAnchor": "end"} if hep_labels else {}
     config = {**_plain(), "title": _TITLE, "axis": {**_AXIS, **ends}, "legend": _LEGEND, "header": _HEADER}
-    painted: alt.theme.ThemeConfig = fitted({"config": config}, colours=DARK if look == "dark" else {})
-    return painted
+    painted: Any = fitted({"config": config}, colours=DARK if look == "dark" else {})
+    return cast("alt.theme.ThemeConfig", painted)
 
 
 def specification(chart: alt.TopLevelMixin, style: Style | None = None) -> dict[str, Any]:

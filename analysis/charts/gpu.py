@@ -1,4 +1,4 @@
-"""GPU figures: each GPU and their mean, never their sum; every figure joined to its own point; power by the real limit."""
+"""GPU figures: each GPU and their mean, never their sum; joined to their own point; power by the real limit."""
 
 from typing import Any
 
@@ -72,7 +72,7 @@ def mean_of_gpus(rows: pl.DataFrame, column: str, x: str) -> pl.DataFrame:
 
 
 def power_column(rows: pl.DataFrame) -> tuple[str, str]:
-    """Return the column to draw power by, and what to say: percent of the limit, or watts where a limit is unknown."""
+    """Return the column to draw power by, and words: percent of the limit, or watts where a limit is unknown."""
     drawn = rows.filter(pl.col("power_w").is_not_null())
     if drawn["power_limit_w"].null_count():
         return "power_w", "Watts: the power limit was not recorded for every GPU."
@@ -248,10 +248,11 @@ def _against_load(name: str, title: str, points: pl.DataFrame, gpus: pl.DataFram
         raise nothing(name, "no GPU was sampled in the window of any point")
     parts = rows.partition_by("series", maintain_order=True)
     many = len(parts) > 1
-    size = {"width": 210, "height": 150} if many else {}
+    size: dict[str, Any] = {"width": 210, "height": 150} if many else {}
     each = [each_and_mean(part, column, "level") for part in parts[:MOST_PANELS]]
     by = marks.look(pl.concat(each))
-    axes = Axes(levels.axis(points).title, PERCENTS[column].title, PERCENTS[column].unit, top=None if column == "power_w" else 100)  # fmt: skip
+    top = None if column == "power_w" else 100
+    axes = Axes(levels.axis(points).title, PERCENTS[column].title, PERCENTS[column].unit, top=top)
     panels: list[Any] = [marks.curves(of, axes, by, **size) for of in each]
     if many:
         panels = [

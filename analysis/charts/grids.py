@@ -1,4 +1,4 @@
-"""Charts of the grid instances x concurrency x label: lines of one along the other, with ratios, and named data sets."""
+"""Charts of the grid instances x concurrency x label: lines of one along the other, with ratios; named data sets."""
 
 import altair as alt
 import polars as pl
@@ -160,7 +160,7 @@ def _gpu_lines(name: str, title: str, points: pl.DataFrame, gpus: pl.DataFrame, 
     if not ratios.is_empty():
         lower = Axes(INSTANCES, f"Ratio to {names[0]}", zero=False, x_values=every)
         low = marks.curves(ratios, lower, by, width=theme.WIDTH, height=75)
-        panels.append(marks.reference(1.0, lower, ratios["x"]) + low)
+        panels.append(marks.reference(1.0) + low)
     notes = (told, marks.band_words(of), marks.hollow_words(of), *tidy.gap_words(of, "instances"))
     return marks.entitled(marks.stacked(*panels), title, full, *notes)
 

@@ -15,6 +15,7 @@ from analysis.charts.tidy import THROUGHPUT, seconds_or_ms
 from analysis.scaling import Level, Scaling
 
 LAW_POINTS = 80
+MOST_KNEES = 4
 USL_LEVELS = 5
 GPUS = "GPUs"
 MEASURED, BOUND, USL = "measured", "bound: min(N / R0, C)", "universal scalability law"
@@ -62,14 +63,12 @@ def throughput_latency(points: pl.DataFrame) -> Chart:
     by = marks.look(of)
     x = alt.X("throughput:Q", title="Throughput (events/s)", scale=alt.Scale(zero=True, nice=True))
     low, high = marks.limits(of, Axes("", ""))
-    of = of.with_columns(
-        pl.col("low", "high").clip(low, high), pl.col("throughput_high").clip(0, marks.REACH * of["throughput"].max())
-    )  # type: ignore[operator]
+    most: Any = of["throughput"].max()
+    of = of.with_columns(pl.col("low", "high").clip(low, high), pl.col("throughput_high").clip(0, marks.REACH * most))
     y = alt.Y("value:Q", title=time.axis_title, scale=alt.Scale(domainMin=0, nice=True))
-    tooltip = [
-        alt.Tooltip("series:N"), alt.Tooltip("x:Q", title=levels.axis(full).noun), alt.Tooltip("throughput:Q", title="events/s", format=",.4~g"),
-        alt.Tooltip("value:Q", title=f"p99, {time.unit}", format=",.4~g"), alt.Tooltip("note:N", title="objection"),
-    ]  # fmt: skip
+    noun = levels.axis(full).noun
+    figures = ("throughput:Q|events/s|,.4~g", f"value:Q|p99, {time.unit}|,.4~g", "note:N|objection")
+    tooltip = marks.tips("series:N", f"x:Q|{noun}", *figures)
     base = alt.Chart(of).encode(x=x, y=y, color=by.colour(), tooltip=tooltip)
     layers: list[Any] = [*_boxes(of, by, time), base.mark_line(opacity=0.7).encode(order="x:Q")]
     layers.append(base.mark_point(size=55, filled=True, opacity=1).encode(shape=by.shape()))
@@ -78,12 +77,7 @@ def throughput_latency(points: pl.DataFrame) -> Chart:
         layers.append(hollow.mark_point(size=55, fill=theme.WHITE, opacity=1, strokeWidth=2))
     layers.append(alt.Chart(of).mark_text(dx=6, dy=-8, align="left").encode(x=x, y=y, text="level:N"))
     knees = knee_frame(full.filter(pl.col("series").is_in(by.names)))
-    if knees.height:
-        layers.append(alt.Chart(knees).mark_rule(strokeDash=[5, 4]).encode(x="capacity:Q", color=by.colour()))
-        for place in range(min(knees.height, 4)):
-            text = alt.Chart(knees[place : place + 1]).mark_text(align="right", dx=-4, dy=13 * place, baseline="top")
-            layers.append(text.encode(x="capacity:Q", y=alt.value(0), text="words:N", color=by.colour()))
-    noun = levels.axis(full).noun
+    layers += _knee_marks(knees, by)
     title = "Throughput against latency, with the knee" if knees.height else "Throughput against latency"
     note = f"Numbers: {noun}." + ("" if knees.height else " No knee: fewer than 5 loads, or no flat part.")
     return marks.entitled(alt.layer(*layers), title, full, rest, note, marks.hollow_words(of))
@@ -127,7 +121,8 @@ def law_lines(of: pl.DataFrame, found: Scaling | None) -> tuple[pl.DataFrame, st
     rate, a, b = scaling.curve(n, np.log([each.throughput_per_s for each in sweep]), coherency=True)
     lines = {USL: rate * at / (1 + a * (at - 1) + b * at * (at - 1))}
     words = f"Universal scalability law: contention {a:.3g}, coherency {b:.2g}"
-    words += "." if found is None or found.law == "usl" else f"; AICc prefers {_LAWS[found.law]}, so read it as a description only."  # fmt: skip
+    other = found is not None and found.law != "usl"
+    words += f"; AICc prefers {_LAWS[found.law]}: a description only." if found is not None and other else "."
     if found is not None:
         alone, capacity, knee = found.alone_s.value, found.capacity_per_s.value, found.knee
         lines[BOUND] = np.minimum(at / alone, capacity)
@@ -172,11 +167,21 @@ def _scaled(title: str, points: pl.DataFrame, x_title: str, told: str) -> Chart:
     lower = Axes(x_title, "Efficiency", "%", top=100, x_values=every)
     panels = [marks.sized(alt.layer(*layers), theme.WIDTH, 220)]
     panels.append(
-        marks.reference(100.0, lower, share["x"])
+        marks.reference(100.0)
         + marks.curves(share, lower, Look((MEASURED,), (theme.BLUE,)), width=theme.WIDTH, height=85)
     )
     panel = alt.vconcat(*panels, spacing=12).resolve_scale(color="independent", shape="independent")
     return marks.entitled(panel, title, points, told, words, marks.band_words(of), marks.hollow_words(of))
+
+
+def _knee_marks(knees: pl.DataFrame, by: Look) -> list[Any]:
+    if knees.is_empty():
+        return []
+    layers: list[Any] = [alt.Chart(knees).mark_rule(strokeDash=[5, 4]).encode(x="capacity:Q", color=by.colour())]
+    for place in range(min(knees.height, MOST_KNEES)):
+        text = alt.Chart(knees[place : place + 1]).mark_text(align="right", dx=-4, dy=13 * place, baseline="top")
+        layers.append(text.encode(x="capacity:Q", y=alt.value(0), text="words:N", color=by.colour()))
+    return layers
 
 
 def _boxes(of: pl.DataFrame, by: Look, time: tidy.Quantity) -> list[Any]:

@@ -15,6 +15,7 @@ import polars as pl
 
 from analysis import theme
 from analysis.charts.registry import Chart
+from analysis.charts.tidy import Quantity
 from analysis.fitting import wrapped_to
 
 MOST_MARKS = 5000
@@ -34,7 +35,7 @@ BANDS = {
 
 @dataclass(frozen=True, slots=True)
 class Axes:
-    """Titles and scales of a panel: `y` and `x` with units; `top` fixes the upper end, `log_y` wants values above 0."""
+    """Titles and scales of a panel; `top` fixes the upper end, `log_y` wants values above 0."""
 
     x: str
     y: str
@@ -67,6 +68,13 @@ class Look:
         shapes = [SHAPES[place % len(SHAPES)] for place in range(len(self.names))]
         legend = alt.Legend(columns=self.columns, symbolOpacity=1) if self.legend and len(self.names) > 1 else None
         return alt.Shape("series:N", scale=alt.Scale(domain=[*self.names], range=shapes), legend=legend)
+
+
+def axes_of(
+    quantity: Quantity, x: str, every: tuple[float, ...] = (), *, bare: bool = False, top: float | None = None
+) -> Axes:
+    """Return the axes of a quantity; `bare` leaves the lower one to the panel below."""
+    return Axes(x, quantity.title, quantity.unit, x_labels=not bare, x_values=every, top=top)
 
 
 def look(of: pl.DataFrame, **options: Any) -> Look:  # noqa: ANN401 - fields of Look
@@ -124,14 +132,10 @@ def limits(of: pl.DataFrame, axes: Axes) -> tuple[float | None, float | None]:
     return least - reach, most + reach
 
 
-def reference(at: float, axes: Axes, x: pl.Series, *, words: str = "", colour: str = theme.GREY) -> Any:  # noqa: ANN401
-    """Return a dashed line across at `at`, with words at its right end above it."""
-    frame = pl.DataFrame({"x": [float(x.max())], "value": [at], "words": [words]})  # type: ignore[arg-type]
-    line = alt.Chart(frame).mark_rule(strokeDash=[5, 4], color=colour).encode(y="value:Q")
-    if not words:
-        return line
-    text = alt.Chart(frame).mark_text(align="right", baseline="bottom", dy=-3, color=colour)
-    return line + text.encode(x="x:Q", y="value:Q", text="words:N")
+def reference(at: float) -> alt.Chart:
+    """Return a dashed line across at `at`."""
+    line: alt.Chart = alt.Chart(pl.DataFrame({"value": [at]})).mark_rule(strokeDash=[5, 4], color=theme.GREY)
+    return line.encode(y="value:Q")
 
 
 def sized(panel: Any, width: int | None = None, height: int | None = None) -> Any:  # noqa: ANN401 - altair's types
@@ -268,6 +272,15 @@ def _positive(of: pl.DataFrame) -> pl.DataFrame:
     """Make null what a logarithmic axis cannot show."""
     names = [name for name in ("value", "low", "high") if name in of.columns]
     return of.with_columns(pl.when(pl.col(name) > 0).then(pl.col(name)).alias(name) for name in names)
+
+
+def tips(*of: str) -> list[alt.Tooltip]:
+    """Return tooltips, each written `column|title|format`, the last two where needed."""
+    return [_tip(*each.split("|")) for each in of]
+
+
+def _tip(column: str, title: str = "", style: str = "") -> alt.Tooltip:
+    return alt.Tooltip(column, title=title or alt.Undefined, format=style or alt.Undefined)
 
 
 def noted(panel: Chart, words: str) -> Chart:

@@ -27,13 +27,13 @@ def answers_tracks(answers: pl.DataFrame) -> Chart:
 
 
 def histogram(values: np.ndarray, edges: np.ndarray, series: str) -> pl.DataFrame:
-    """Return `start`, `end`, `middle`, `count` with its Poisson error (sqrt), and `series`; what lies outside is not in."""
+    """Return `start`, `end`, `middle`, `count`, `low`, `high` (Poisson: sqrt) and `series`; none outside."""
     counts, _ = np.histogram(values, edges)
     error = np.sqrt(counts)
     return pl.DataFrame(
         {
-            "start": edges[:-1], "end": edges[1:], "middle": (edges[:-1] + edges[1:]) / 2, "count": counts.astype(float),
-            "low": np.maximum(counts - error, 0.0), "high": counts + error,
+            "start": edges[:-1], "end": edges[1:], "middle": (edges[:-1] + edges[1:]) / 2,
+            "count": counts.astype(float), "low": np.maximum(counts - error, 0.0), "high": counts + error,
         }
     ).with_columns(series=pl.lit(series))  # fmt: skip
 
@@ -47,7 +47,7 @@ def ratio(over: pl.DataFrame, under: pl.DataFrame) -> pl.DataFrame:
     return known.with_columns(value=value, low=value - error, high=value + error)
 
 
-def _histograms(
+def _histograms(  # noqa: PLR0913 - what a histogram is
     name: str, quantity: str, title: str, answers: pl.DataFrame, edges: np.ndarray, *, log_y: bool
 ) -> Chart:
     rows = answers.filter(pl.col("quantity") == quantity).drop_nulls("value")

@@ -38,7 +38,7 @@ def standalone(standalone: pl.DataFrame) -> Chart:
     standalone=("mu", "throughput_per_s"),
 )
 def pileup(points: pl.DataFrame, standalone: pl.DataFrame) -> Chart:
-    """Draw throughput against pile-up, and below it the service over standalone CPU and over standalone CUDA (3:1:1)."""
+    """Draw throughput against pile-up, and below it the service over standalone CPU and over CUDA (3:1:1)."""
     return _against_pileup("Service against standalone, with ratios", points, standalone, 2)
 
 
@@ -161,10 +161,12 @@ def _ratio_panel(ratio: pl.DataFrame, axes: Axes, by: Look) -> alt.LayerChart:
         words = alt.Chart(
             pl.DataFrame({"x": [float(np.mean(axes.x_values))], "words": ["no pile-up that both measured"]})
         )
-        return marks.sized(alt.layer(words.mark_text(color=theme.GREY).encode(x=marks.x_axis(pl.Series(axes.x_values), axes), text="words:N")), theme.WIDTH, 80)  # type: ignore[no-any-return]  # fmt: skip
-    line: alt.LayerChart = marks.reference(1.0, axes, ratio["x"]) + marks.curves(
-        ratio, axes, by, width=theme.WIDTH, height=80
-    )
+        text = words.mark_text(color=theme.GREY).encode(
+            x=marks.x_axis(pl.Series(axes.x_values), axes), text="words:N"
+        )
+        empty: alt.LayerChart = marks.sized(alt.layer(text), theme.WIDTH, 80)
+        return empty
+    line: alt.LayerChart = marks.reference(1.0) + marks.curves(ratio, axes, by, width=theme.WIDTH, height=80)
     return line
 
 

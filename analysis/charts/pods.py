@@ -32,7 +32,7 @@ def pod_panels(points: pl.DataFrame, pods: pl.DataFrame) -> Chart:
     ]
     columns = min(len(names), MOST_PODS)
     told = f"{MOST_PODS} of {len(names)} pods are shown." if len(names) > MOST_PODS else ""
-    panel = marks.grid(panels, columns if columns <= 4 else 4)  # noqa: PLR2004 - four fit on a page
+    panel = marks.grid(panels, min(columns, 4))
     return marks.entitled(panel, "Each pod in a panel of its own", facts, told, "By each pod's own counters.")
 
 

@@ -33,7 +33,7 @@ class Frames:
 class ChartSpec:
     """A named chart: `number` is that of the studies' chart it replaces, empty for what they could not draw.
 
-    `needs` are the tables it takes in order, with the columns that must be known; `also` those it draws from if given.
+    `needs` are the tables it takes in order, with the columns that must be known; `also` those it uses if given.
     """
 
     name: str

@@ -1,6 +1,7 @@
 """Throughput, stages and times of the service against its load: one configuration, several, and several takes."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import altair as alt
 import polars as pl
@@ -20,6 +21,9 @@ STAGES = {
     "compute output": ("server_compute_output_ns", theme.PURPLE),
 }
 NETWORK = "network + client"
+Drawn: TypeAlias = tuple[pl.DataFrame, Quantity]
+"""A curve and what it is of."""
+
 COMPUTE = ("compute infer", "compute input", "compute output")
 
 
@@ -65,7 +69,8 @@ def takes_overlay(points: pl.DataFrame) -> Chart:
     """Draw every take as a line of its own, however long each is."""
     full = levels.levelled(tidy.completed(points))
     alike = full.group_by("series").agg(pl.col("run").n_unique())["run"].max() or 0
-    names = [name for name in ("series", "run") if full[name].n_unique() > 1 and (name == "series" or alike > 1)]  # type: ignore[operator]
+    wanted = ("series", "run") if alike > 1 else ("series",)  # type: ignore[operator]
+    names = [name for name in wanted if full[name].n_unique() > 1]
     take = pl.concat_str(
         *map(pl.col, names), pl.lit("take ") + pl.col("repeat").fill_null(1).cast(pl.String), separator=", "
     )
@@ -89,10 +94,10 @@ def takes_mean(points: pl.DataFrame) -> Chart:
     scatter = pl.concat(
         [_scatter(of, kind, name) for kind, name in (("between", "between takes"), ("within", "within a take"))]
     )
-    size = {"width": theme.WIDTH, "height": 140}
+    size: dict[str, Any] = {"width": theme.WIDTH, "height": 140}
     panels = [
-        marks.curves(of, Axes(x_title, "Throughput", "events/s", x_labels=False, x_values=every), Look(("throughput",)), **size),
-        marks.curves(mean, Axes(x_title, time.title, time.unit, x_labels=False, x_values=every), Look(("time",), (theme.GREEN,)), **size),
+        marks.curves(of, marks.axes_of(THROUGHPUT, x_title, every, bare=True), Look(("throughput",)), **size),
+        marks.curves(mean, marks.axes_of(time, x_title, every, bare=True), Look(("time",), (theme.GREEN,)), **size),
         marks.curves(
             scatter, Axes(x_title, "Throughput, sd", "%", x_values=every),
             Look(("between takes", "within a take"), (theme.VERMILLION, theme.SKY)), width=theme.WIDTH, height=90,
@@ -131,9 +136,10 @@ def throughput_breakdown(points: pl.DataFrame) -> Chart:
     above = tidy.curve(full.with_columns(series=pl.lit("throughput")), THROUGHPUT)
     below, unit = stage_curves(full, COMPUTE, "level")
     every = tuple({*above["x"], *below["x"]})
-    size = {"width": theme.WIDTH, "height": 170}
+    size: dict[str, Any] = {"width": theme.WIDTH, "height": 170}
     by = Look(COMPUTE, tuple(STAGES[name][1] for name in COMPUTE))
-    top = marks.curves(above, Axes(x_title, "Throughput", "events/s", x_labels=False, x_values=every), Look(("throughput",), (theme.BLACK,)), **size)  # fmt: skip
+    alone = Look(("throughput",), (theme.BLACK,))
+    top = marks.curves(above, marks.axes_of(THROUGHPUT, x_title, every, bare=True), alone, **size)
     low = marks.curves(below, Axes(x_title, "Mean time, log", unit, log_y=True, x_values=every), by, **size)
     panel = alt.vconcat(top, low, spacing=12).resolve_scale(color="independent", shape="independent")
     return marks.entitled(panel, "Throughput and compute stages", full, told, *_notes(above, below))
@@ -150,15 +156,10 @@ def devices(points: pl.DataFrame, gpus: pl.DataFrame | None = None) -> Chart:
     """Draw throughput, mean service time and, where GPUs were seen, their mean utilisation, a line a label."""
     full = tidy.distinguished(levels.levelled(tidy.completed(points)))
     time = seconds_or_ms("Mean service time", "service_mean_ns", full)
-    extra = []
+    extra: list[Drawn] = []
     if gpus is not None and not gpus.is_empty():
-        extra = [
-            (
-                mean_of_gpus(tidy.distinguished(placed(points, gpus)), "utilisation_percent", "level"),
-                "Utilisation",
-                "%",
-            )
-        ]
+        rows = tidy.distinguished(placed(points, gpus))
+        extra = [(mean_of_gpus(rows, "utilisation_percent", "level"), Quantity("", "Utilisation", "%"))]
     title = "Throughput, latency and utilisation compared"
     return panels_below(title, full, [THROUGHPUT, time], levels.axis(points).title, extra)
 
@@ -174,7 +175,7 @@ def stage_areas(points: pl.DataFrame) -> Chart:
     axes = Axes(levels.axis(points).title, "Mean service time", unit)
     names = [*STAGES, NETWORK]
     scale = alt.Scale(domain=names, range=[*(colour for _, colour in STAGES.values()), theme.SILVER])
-    tooltip = [alt.Tooltip("x:Q", title="at"), alt.Tooltip("series:N", title="stage"), alt.Tooltip("value:Q", title=unit, format=",.4~g")]  # fmt: skip
+    tooltip = marks.tips("x:Q|at", "series:N|stage", f"value:Q|{unit}|,.4~g")
     base = alt.Chart(of).encode(
         x=marks.x_axis(of["x"], axes),
         y=alt.Y("bottom:Q", title=axes.y + f" ({unit})"),
@@ -242,7 +243,7 @@ def ratio_to_first(points: pl.DataFrame, quantity: Quantity, title: str, x: str,
     panels = [marks.curves(of, main, by, width=theme.WIDTH, height=230)]
     if ratios["value"].is_not_null().any():
         low = marks.curves(ratios, lower, by, width=theme.WIDTH, height=75)
-        panels.append(marks.reference(1.0, lower, ratios["x"]) + low)
+        panels.append(marks.reference(1.0) + low)
     else:
         panels = [
             marks.curves(of, Axes(x_title, quantity.title, quantity.unit, x_values=every), by, width=theme.WIDTH)
@@ -273,22 +274,18 @@ def one_set(points: pl.DataFrame, column: str) -> tuple[pl.DataFrame, str]:
 
 
 def panels_below(
-    title: str, points: pl.DataFrame, quantities: list[Quantity], x_title: str, extra: list[tuple[pl.DataFrame, str, str]] | None = None
-) -> Chart:  # fmt: skip
+    title: str, points: pl.DataFrame, quantities: Sequence[Quantity], x_title: str, extra: Sequence[Drawn] = ()
+) -> Chart:
     """Draw quantities below each other against the load, a line a series."""
-    drawn = [(tidy.gapped(tidy.curve(points, each)), each.title, each.unit) for each in quantities] + (extra or [])
-    kept, told = tidy.capped(*(of for of, _, _ in drawn))
-    drawn = [(of, name, unit) for of, (_, name, unit) in zip(kept, drawn, strict=True)]
-    by = marks.look(pl.concat(kept))
-    every = tuple({at for of, _, _ in drawn for at in of["x"]})
+    drawn = [*((tidy.gapped(tidy.curve(points, each)), each) for each in quantities), *extra]
+    kept, told = tidy.capped(*(of for of, _ in drawn))
+    by, every = marks.look(pl.concat(kept)), tuple({at for of in kept for at in of["x"]})
     height = 190 if len(drawn) == 2 else 140  # noqa: PLR2004 - two panels have more room
-    panels = [
-        marks.curves(
-            of, Axes(x_title, name, unit, x_labels=place == len(drawn) - 1, x_values=every, top=100 if unit == "%" else None),
-            by, width=theme.WIDTH, height=height,
-        )
-        for place, (of, name, unit) in enumerate(drawn)
-    ]  # fmt: skip
+    panels = []
+    for place, (of, (_, quantity)) in enumerate(zip(kept, drawn, strict=True)):
+        top = 100 if quantity.unit == "%" else None
+        axes = marks.axes_of(quantity, x_title, every, bare=place < len(drawn) - 1, top=top)
+        panels.append(marks.curves(of, axes, by, width=theme.WIDTH, height=height))
     notes = (told, *_notes(*kept), *tidy.gap_words(kept[0], "load"))
     return marks.entitled(marks.stacked(*panels), title, points, *notes)
 

@@ -45,7 +45,7 @@ CURVE: dict[str, pl.DataType] = {
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """A column of a table as it is drawn: its limits' columns, the title of its axis, and the unit it is divided by."""
+    """A column of a table as it is drawn: its limits' columns, its axis' title, and the unit it is divided by."""
 
     column: str
     title: str
@@ -161,8 +161,8 @@ def gap_words(of: pl.DataFrame, noun: str) -> list[str]:
 def diagonal(points: pl.DataFrame, count: str = "instances") -> tuple[pl.DataFrame, str]:
     """Return the points to draw against `count` (instances, GPUs), one concurrency for each, and words for it.
 
-    Those at concurrency = instances where at least half of the counts have one (the studies' choice), otherwise at the
-    concurrency of the highest mean throughput.
+    Those at concurrency = instances where at least half of the counts have one (the studies' choice), otherwise at
+    the concurrency of the highest mean throughput.
     """
     known = one_series(points.filter(pl.col(count).is_not_null()), count)
     on = known.filter(pl.col("concurrency").cast(pl.Float64) == pl.col(count).cast(pl.Float64))
@@ -196,7 +196,7 @@ def distinguished(points: pl.DataFrame) -> pl.DataFrame:
 
 
 def counted_series(points: pl.DataFrame, column: str, noun: str, x: str) -> pl.DataFrame:
-    """Name series by a count: `1 GPU`, `4 instances`; with the label in front where several share a count and place."""
+    """Name series by a count: `1 GPU`, `4 instances`; the label in front where several share a count and place."""
     known = points.filter(pl.col(column).is_not_null()).sort(column, maintain_order=True)
     name = pl.col(column).map_elements(_counter(noun), pl.String)
     named = pl.concat_str("series", name, separator=", ") if contested(known, [column, x]) else name
@@ -204,12 +204,12 @@ def counted_series(points: pl.DataFrame, column: str, noun: str, x: str) -> pl.D
 
 
 def one_series(points: pl.DataFrame, x: str, name: str = "measured") -> pl.DataFrame:
-    """Join labels into one series where each place has one of them only; runs of a study are labelled by their place."""
+    """Join labels into one series where each place has one of them only, as the runs of a study do."""
     return points if contested(points, [x]) else points.with_columns(series=pl.lit(name))
 
 
 def first_label(points: pl.DataFrame, most: str = "point") -> tuple[pl.DataFrame, str]:
-    """Return the points of one series, that with the most values of a column, and words on it where there are several."""
+    """Return the points of one series, that with the most values of a column, and words where there are several."""
     counts = points.group_by("series", maintain_order=True).agg(pl.col(most).drop_nulls().n_unique())
     if counts.height <= 1:
         return points, ""
@@ -218,7 +218,7 @@ def first_label(points: pl.DataFrame, most: str = "point") -> tuple[pl.DataFrame
 
 
 def one_label(points: pl.DataFrame) -> tuple[pl.DataFrame, str]:
-    """Return the points of one configuration, that of the highest throughput where several share a load; and words."""
+    """Return one configuration's points, those of the highest throughput where several share a load; and words."""
     told = []
     for column, noun in (("series", ""), ("instances", "instance"), ("gpus", "GPU")):
         if (points.group_by("level").agg(pl.col(column).n_unique())[column].max() or 0) > 1:  # type: ignore[operator]
@@ -230,7 +230,8 @@ def one_label(points: pl.DataFrame) -> tuple[pl.DataFrame, str]:
 
 def contested(points: pl.DataFrame, place: list[str]) -> bool:
     """Say whether several series have points at one place."""
-    return (points.group_by(place).agg(pl.col("series").n_unique())["series"].max() or 0) > 1  # type: ignore[operator]
+    most: Any = points.group_by(place).agg(pl.col("series").n_unique())["series"].max()
+    return (most or 0) > 1
 
 
 def _counter(noun: str) -> Any:  # noqa: ANN401 - polars' own type
