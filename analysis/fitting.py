@@ -11,7 +11,7 @@ LETTERS = frozenset({
     *("fontSize", "labelFontSize", "titleFontSize", "subtitleFontSize", "lineHeight", "subtitleLineHeight"),
     *("titlePadding", "labelPadding", "subtitlePadding", "offset", "columnPadding", "padding", "dx", "dy"),
     *("strokeWidth", "symbolStrokeWidth", "spacing", "minExtent", "labelLimit", "cornerRadius", "tickSize"),
-    *("rowPadding", "gradientLength", "gradientThickness", "titleLimit", "legendX", "legendY"),
+    *("rowPadding", "gradientLength", "gradientThickness", "titleLimit", "strokeDash", "labelSeparation"),
 })  # fmt: skip
 """Keys of lengths that grow as letters do; areas (`size`, `symbolSize`) grow as their square."""
 

@@ -36,7 +36,7 @@ def frames_of(paths: Sequence[Path], *, requests: bool = True) -> Frames:
         raise PlanError("name at least one run directory or table")
     found: dict[str, list[pl.DataFrame]] = {}
     for path in paths:
-        read = _table(path) if path.suffix in TABLES and path.is_file() else _run(open_run(path), requests=requests)
+        read = _table(path) if path.suffix in TABLES else _run(open_run(path), requests=requests)
         for kind, frame in read.items():
             found.setdefault(kind, []).append(frame)
     return Frames(**{kind: pl.concat(parts, how="diagonal_relaxed") for kind, parts in found.items()})

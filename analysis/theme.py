@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import altair as alt
 
-from analysis.fitting import fitted
+from analysis.fitting import fitted, plot_width
 
 BLACK, GREY, LIGHT_GREY, WHITE = "#1b1b1b", "#6b6b6b", "#e4e4e4", "#ffffff"
 BLUE, VERMILLION, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
@@ -48,17 +48,21 @@ WIDE, PANEL_HEIGHT = 960, 110
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Width and height of a plain chart's plot in pixels, and its letters against those of a notebook."""
+    """Width and height of a plain chart's plot in pixels, its letters against those of a notebook.
+
+    `page` is the width that the panels of a chart may have together.
+    """
 
     width: int
     height: int
     letters: float
+    page: int
 
 
 SIZES = {
-    "notebook": Size(WIDTH, HEIGHT, 1.0),
-    "slide": Size(980, 470, 1.75),
-    "column": Size(196, 150, 0.68),
+    "notebook": Size(WIDTH, HEIGHT, 1.0, 10_000),
+    "slide": Size(980, 470, 1.75, 1130),
+    "column": Size(196, 150, 0.68, 440),
 }
 """A slide is 16:9 at 1280 pixels; a paper's column 86 mm (244 points), its letters 7 to 8 points high."""
 
@@ -90,7 +94,9 @@ def specification(chart: alt.TopLevelMixin, style: Style | None = None) -> dict[
         spec: dict[str, Any] = chart.to_dict()
     plain = {key: value for key, value in spec.items() if key != "$schema"}
     size = SIZES[style.size]
-    stretch = (size.width / WIDTH, size.height / HEIGHT, size.letters)
+    natural = max(plot_width(plain, WIDTH), WIDTH)
+    wide = min(size.width / WIDTH, size.page / natural)
+    stretch = (wide, size.height / HEIGHT, size.letters)
     fit: dict[str, Any] = fitted(plain, colours=DARK if style.look == "dark" else {}, stretch=stretch)
     return fit
 

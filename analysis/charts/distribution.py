@@ -21,6 +21,7 @@ Floats = npt.NDArray[np.float64]
 MOST_CURVES = 5
 CURVE_POINTS, TAIL_POINTS = 80, 60
 BATCHES, FEWEST = 20, 80
+LADDER_REACH = 1.1
 LADDER = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99_9": 0.999}
 TIME_BINS, LATENCY_BINS = 70, 36
 STEPS = ("sent_ns", "done_ns", "point")
@@ -30,7 +31,7 @@ BAND = "Bands: 95 % interval from 20 batches in time; ladder: percentiles with t
 @chart("latency-distribution", "", "Distribution of latency, with its tail", points=("completed",), requests=STEPS)
 def latency_distribution(points: pl.DataFrame, requests: pl.DataFrame) -> Chart:
     """Draw the cumulative distribution, and beside it the share of slower requests on a logarithmic axis."""
-    full, told = tidy.one_label(levels.levelled(tidy.completed(points)))
+    full, told = tidy.one_label(tidy.loaded(points))
     kind = levels.headline_of(full)
     few = _few(sorted(full["level"].drop_nulls().unique()))
     told += f" {len(few)} of {full['level'].n_unique()} loads are shown." * (len(few) < full["level"].n_unique())
@@ -54,7 +55,7 @@ def latency_distribution(points: pl.DataFrame, requests: pl.DataFrame) -> Chart:
 @chart("percentile-ladder", "", "Percentile ladder", points=("completed", "service_p99_ns"))
 def percentile_ladder(points: pl.DataFrame) -> Chart:
     """Draw percentiles from p50 up to the largest against how rare they are, a line a load, with their intervals."""
-    full, told = tidy.one_label(levels.levelled(tidy.completed(points)))
+    full, told = tidy.one_label(tidy.loaded(points))
     kind = levels.headline_of(full)
     shown = _few(sorted(full["level"].drop_nulls().unique()))
     full = _named(full.filter(pl.col("level").is_in(shown)), full)
@@ -209,6 +210,8 @@ def _tail(of: pl.DataFrame, steps: pl.DataFrame, by: Look, title: str) -> Any:  
     layers.append(base.mark_line(interpolate="step-after").encode(y=y))
     seen = steps.with_columns(share=1 - pl.col("x")).filter(pl.col("share") >= least)
     if seen.height:
+        most: Any = max(shown["x"].max(), seen["value"].max())  # type: ignore[type-var]
+        seen = seen.with_columns(pl.col("low", "high").clip(0.0, LADDER_REACH * most))
         rungs = alt.Chart(seen).encode(y=alt.Y("share:Q", title=y_title), color=by.colour())
         if seen["low"].is_not_null().any():
             known = rungs.transform_filter("isValid(datum.low) && isValid(datum.high)")

@@ -31,7 +31,7 @@ def placed(points: pl.DataFrame, gpus: pl.DataFrame) -> pl.DataFrame:
     Joined by run and point, never by position: rows in another order change nothing.
     """
     facts = tidy.completed(points)
-    facts = facts if "level" in facts.columns else levels.levelled(facts)
+    facts = facts if "level" in facts.columns else tidy.loaded(facts)
     on = ["run", "point"] if "run" in gpus.columns and "run" in points.columns else ["point"]
     own = [name for name in gpus.columns if name in on or name not in facts.columns]
     joined = gpus.select(own).join(facts, on=on, how="inner", maintain_order="left")
@@ -105,7 +105,7 @@ def gpu_power(points: pl.DataFrame, gpus: pl.DataFrame) -> Chart:
 def throughput_utilisation(points: pl.DataFrame, gpus: pl.DataFrame) -> Chart:
     """Draw throughput above, and below it the utilisation of every GPU with their mean."""
     rows = placed(points, gpus)
-    full = levels.levelled(tidy.completed(points))
+    full = tidy.loaded(points)
     x, x_title, words = along(full)
     if words:
         full, words = tidy.diagonal(full)
@@ -160,7 +160,7 @@ def gpu_panels(points: pl.DataFrame, gpus: pl.DataFrame) -> Chart:
     rows, told = tidy.one_label(placed(points, gpus))
     if rows.is_empty():
         raise nothing("gpu-panels", "no GPU was sampled in the window of any point")
-    x_title = levels.axis(points).title
+    x_title = levels.axis(rows).title
     names = {"utilisation_percent": "utilisation", "power_percent": "power, of its limit", "memory_percent": "memory"}
     known = {column: name for column, name in names.items() if rows[column].null_count() < rows.height}
     by = Look(tuple(known.values()), (theme.BLUE, theme.VERMILLION, theme.GREEN)[: len(known)])
@@ -186,9 +186,9 @@ def gpu_panels(points: pl.DataFrame, gpus: pl.DataFrame) -> Chart:
 @chart("energy", "", "Energy an event", points=("completed",), gpus=("energy_j",))
 def energy(points: pl.DataFrame, gpus: pl.DataFrame) -> Chart:
     """Draw the energy of all GPUs in the window over the events completed in it; a GPU without a figure is a gap."""
-    full = tidy.distinguished(levels.levelled(tidy.completed(points)))
+    full = tidy.distinguished(tidy.loaded(points))
     rows = energy_an_event(full, gpus)
-    x_title = levels.axis(points).title
+    x_title = levels.axis(full).title
     of = tidy.gapped(tidy.curve(rows, Quantity("energy_j_per_event", "GPU energy", "J an event"), "level"))
     if not of["value"].is_not_null().any():
         raise nothing("energy", "no point has both completed events and the energy of every GPU")
@@ -252,7 +252,7 @@ def _against_load(name: str, title: str, points: pl.DataFrame, gpus: pl.DataFram
     each = [each_and_mean(part, column, "level") for part in parts[:MOST_PANELS]]
     by = marks.look(pl.concat(each))
     top = None if column == "power_w" else 100
-    axes = Axes(levels.axis(points).title, PERCENTS[column].title, PERCENTS[column].unit, top=top)
+    axes = Axes(levels.axis(rows).title, PERCENTS[column].title, PERCENTS[column].unit, top=top)
     panels: list[Any] = [marks.curves(of, axes, by, **size) for of in each]
     if many:
         panels = [
@@ -260,7 +260,7 @@ def _against_load(name: str, title: str, points: pl.DataFrame, gpus: pl.DataFram
         ]
     panel = marks.grid(panels, COLUMNS) if many else panels[0]
     told += f" {MOST_PANELS} of {len(parts)} configurations are shown." if len(parts) > MOST_PANELS else ""
-    title = title.replace("concurrency", levels.axis(points).noun)
+    title = title.replace("concurrency", levels.axis(rows).noun)
     return marks.entitled(panel, title, rows, told.strip(), marks.band_words(*each), marks.hollow_words(*each))
 
 

@@ -83,10 +83,10 @@ def instances_memory(points: pl.DataFrame, gpus: pl.DataFrame) -> Chart:
 )
 def concurrency_throughput(points: pl.DataFrame) -> Chart:
     """Draw throughput against the load, a line a number of instances, with the ratio to the fewest."""
-    full, told = one_set(levels.levelled(tidy.completed(points)), "instances")
+    full, told = one_set(tidy.loaded(points), "instances")
     full = tidy.counted_series(full, "instances", "instance", "level")
-    title = f"Throughput against {levels.axis(points).noun}, by instances"
-    return marks.noted(ratio_to_first(full, THROUGHPUT, title, "level", levels.axis(points).title), told)
+    title = f"Throughput against {levels.axis(full).noun}, by instances"
+    return marks.noted(ratio_to_first(full, THROUGHPUT, title, "level", levels.axis(full).title), told)
 
 
 @chart(

@@ -24,7 +24,7 @@ MEASURED, BOUND, USL = "measured", "bound: min(N / R0, C)", "universal scalabili
 @chart("scaling", "", "Scaling with concurrency", points=("concurrency", "throughput_per_s"))
 def scaling_chart(points: pl.DataFrame) -> Chart:
     """Draw throughput against concurrency with the fitted laws and the knee, and below it parallel efficiency."""
-    full, told = tidy.one_label(levels.levelled(tidy.completed(points)))
+    full, told = tidy.one_label(tidy.loaded(points))
     full = full.filter(pl.col("concurrency").is_not_null()).with_columns(count=pl.col("concurrency").cast(pl.Float64))
     return _scaled("Scaling with concurrency", full, levels.CONCURRENCY.title, told)
 
@@ -53,7 +53,7 @@ def scaling_gpus(points: pl.DataFrame) -> Chart:
 )
 def throughput_latency(points: pl.DataFrame) -> Chart:
     """Draw p99 against throughput, joined in order of load and labelled with it; the knee where one was found."""
-    full = tidy.distinguished(levels.levelled(tidy.completed(points)))
+    full = tidy.distinguished(tidy.loaded(points))
     kind = levels.headline_of(full)
     time = seconds_or_ms(f"p99 of {kind} time", f"{kind}_p99_ns", full)
     of = pairs(full, time)

@@ -103,7 +103,7 @@ def curves(  # noqa: PLR0913 - a panel's parts
     y, y_low = y_axis("value", drawn, axes), y_axis("drawn_low", drawn, axes)
     layers: list[Any] = []
     if drawn.drop_nulls(["low", "high"]).height:
-        layers.append(base.mark_area(opacity=0.16).encode(y=y_low, y2="drawn_high:Q"))
+        layers.append(base.mark_area(opacity=_band_opacity(by)).encode(y=y_low, y2="drawn_high:Q"))
         known = base.transform_filter("isValid(datum.drawn_low) && isValid(datum.drawn_high)")
         layers.append(known.mark_rule(strokeWidth=1.5, opacity=0.6).encode(y=y_low, y2="drawn_high:Q"))
     layers.append(base.mark_line().encode(y=y))
@@ -160,7 +160,7 @@ def x_axis(values: pl.Series, axes: Axes, column: str = "x") -> alt.X:
     low, high = every[0], every[-1]
     shown = ticks(every)
     hidden = alt.Axis(labels=False, ticks=False, title=None, values=shown, grid=False)
-    ticked = alt.Axis(values=shown, format=",.4~r", labelOverlap=True) if axes.x_labels else hidden
+    ticked = alt.Axis(values=shown, format=",.4~r", labelOverlap=True, labelSeparation=4) if axes.x_labels else hidden
     crowded = low > 0 and any(right - left < LEAST_GAP * (high - low) for left, right in pairwise(shown))
     title = (f"{axes.x}, log scale" if crowded else axes.x) if axes.x_labels else None
     if crowded:
@@ -211,6 +211,8 @@ def entitled(panel: Any, title: str, points: pl.DataFrame, *notes: str) -> Chart
     """Give a chart its title; below it what was measured, on what, whether simulated, and notes."""
     simulated = "simulated" in points.columns and bool(points["simulated"].any())
     parts = [*(["SIMULATED: not a physics figure."] if simulated else []), *subject(points), *filter(None, notes)]
+    if "left_out" in points.columns and points.height:
+        parts.append(points["left_out"][0])
     colour = theme.WARNING if simulated else theme.GREY
     lines = wrapped_to(parts, theme.WIDTH + 45, 11)
     parameters = alt.TitleParams(title, subtitle=lines, subtitleColor=colour)
@@ -266,6 +268,11 @@ def _tooltip(axes: Axes) -> list[alt.Tooltip]:
         alt.Tooltip("takes:Q"),
         alt.Tooltip("note:N", title="objection"),
     ]
+
+
+def _band_opacity(by: Look) -> float:
+    """Return the opacity of a band: many of them over each other would be mud."""
+    return 0.16 if len(by.names) <= 2 else 0.08  # noqa: PLR2004 - two can be told apart
 
 
 def _positive(of: pl.DataFrame) -> pl.DataFrame:

@@ -10,19 +10,20 @@ from analysis.charts.registry import Chart, chart
 from analysis.charts.tidy import Quantity, seconds_or_ms
 
 MOST_PODS = 12
+TITLES = ("Throughput", "Mean queue")
 
 
 @chart("pod-panels", "", "Each pod in a panel of its own", points=("point",), pods=("pod", "throughput_per_s"))
 def pod_panels(points: pl.DataFrame, pods: pl.DataFrame) -> Chart:
     """Draw throughput of each pod against the load, and below it its mean queue time, on shared scales."""
-    facts = levels.levelled(tidy.completed(points))
+    facts = tidy.loaded(points)
     on = ["run", "point"] if "run" in pods.columns and "run" in points.columns else ["point"]
     own = [name for name in pods.columns if name in on or name not in facts.columns or name == "throughput_per_s"]
     rows = pods.select(own).join(facts.drop("throughput_per_s"), on=on, how="inner", maintain_order="left")
     names = rows["pod"].unique().sort().to_list()
-    quantities = [Quantity("throughput_per_s", "Throughput", "events/s")]
+    quantities = [Quantity("throughput_per_s", TITLES[0], "events/s")]
     if "queue_ns" in rows.columns and rows["queue_ns"].is_not_null().any():
-        quantities.append(seconds_or_ms("Mean queue", "queue_ns", rows))
+        quantities.append(seconds_or_ms(TITLES[1], "queue_ns", rows))
     panels = [
         _panel(
             rows.filter(pl.col("pod") == pod).with_columns(series=pl.lit(quantity.title)), rows, quantity, pod, points
@@ -37,13 +38,13 @@ def pod_panels(points: pl.DataFrame, pods: pl.DataFrame) -> Chart:
 
 
 def _panel(
-    mine: pl.DataFrame, rows: pl.DataFrame, quantity: Quantity, pod: str, points: pl.DataFrame
+    mine: pl.DataFrame, rows: pl.DataFrame, quantity: Quantity, pod: str, facts: pl.DataFrame
 ) -> alt.LayerChart:
     most = rows[quantity.column].max()
     top = float(most) / quantity.scale if isinstance(most, int | float) else None
-    axes = Axes(levels.axis(points).title, quantity.title, quantity.unit, top=top)
+    axes = Axes(levels.axis(facts).title, quantity.title, quantity.unit, top=top)
     of = tidy.curve(mine, quantity)
     title = alt.TitleParams(pod, fontSize=11, fontWeight="normal", offset=4)
-    by = marks.Look((quantity.title,), legend=False)
+    by = marks.Look(TITLES, legend=False)
     drawn: alt.LayerChart = marks.curves(of, axes, by, width=190, height=120).properties(title=title)
     return drawn

@@ -29,7 +29,7 @@ def latency_size(points: pl.DataFrame, requests: pl.DataFrame) -> Chart:
 
     The load is the lowest that was measured, where waiting in the queue hides least.
     """
-    full = levels.levelled(tidy.completed(points))
+    full = tidy.loaded(points)
     lowest: Any = full["level"].min()
     full = full.filter(pl.col("level") == lowest)
     rows = answered(full, requests, "service")
@@ -39,7 +39,7 @@ def latency_size(points: pl.DataFrame, requests: pl.DataFrame) -> Chart:
     if fit is None:
         raise nothing("latency-size", f"the events have {of['x'].n_unique()} sizes, a line needs {FEWEST_SIZES}")
     of, line = of.with_columns(residual=pl.col("value") - fit[0] - fit[1] * pl.col("x")), fitted_line(of, fit)
-    noun = levels.axis(points).noun
+    noun = levels.axis(full).noun
     words = (
         f"Lowest load ({noun} {lowest:g}). Bars: p10 to p90. Line: {fit[0]:.3g} {unit} + {fit[1]:.3g} {unit}/MB "
         f"(+-{fit[3]:.1g}), R2 = {fit[4]:.3f}; band: 95 % of the line."
@@ -51,7 +51,7 @@ def latency_size(points: pl.DataFrame, requests: pl.DataFrame) -> Chart:
 @chart("latency-heatmap", "", "Latency over time", points=("completed",), requests=STEPS)
 def latency_heatmap(points: pl.DataFrame, requests: pl.DataFrame) -> Chart:
     """Draw how many requests took how long, when: a colour a cell, times on a logarithmic axis."""
-    full = levels.levelled(tidy.completed(points))
+    full = tidy.loaded(points)
     runs = full["run"].unique(maintain_order=True).to_list()
     full = full.filter(pl.col("run").eq_missing(pl.lit(runs[0], pl.String)))
     kind = levels.headline_of(full)
@@ -73,7 +73,7 @@ def latency_heatmap(points: pl.DataFrame, requests: pl.DataFrame) -> Chart:
     tooltip = marks.tips(
         "start_s:Q|from, s|.3~f", f"low:Q|from, {unit}|,.4~g", f"high:Q|to, {unit}|,.4~g", "requests:Q"
     )
-    legend = alt.Legend(title="Requests", orient="right", direction="vertical", format="~s")
+    legend = alt.Legend(title="Requests", orient="right", direction="vertical", format="~s", gradientLength=190)
     panel = (
         alt.Chart(cells)
         .mark_rect(stroke=None)

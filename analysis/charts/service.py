@@ -50,24 +50,24 @@ def inference_latency(points: pl.DataFrame) -> Chart:
 @chart("throughput-by-gpus", "C8", "Throughput by number of GPUs", points=("throughput_per_s", "gpus"))
 def throughput_by_gpus(points: pl.DataFrame) -> Chart:
     """Draw throughput for each number of GPUs, and below it the ratio to the fewest, with the ideal dashed."""
-    full, told = one_set(levels.levelled(tidy.completed(points)), "gpus")
+    full, told = one_set(tidy.loaded(points), "gpus")
     full = tidy.counted_series(full, "gpus", "GPU", "level")
     title = "Throughput by number of GPUs"
-    return marks.noted(ratio_to_first(full, THROUGHPUT, title, "level", levels.axis(points).title), told)
+    return marks.noted(ratio_to_first(full, THROUGHPUT, title, "level", levels.axis(full).title), told)
 
 
 @chart("single-pass", "C13", "Throughput and mean service time", points=("throughput_per_s", "service_mean_ns"))
 def single_pass(points: pl.DataFrame) -> Chart:
     """Draw throughput above and mean service time below against the load."""
-    full = tidy.distinguished(levels.levelled(tidy.completed(points)))
+    full = tidy.distinguished(tidy.loaded(points))
     time = seconds_or_ms("Mean service time", "service_mean_ns", full)
-    return panels_below("Throughput and mean service time", full, [THROUGHPUT, time], levels.axis(points).title)
+    return panels_below("Throughput and mean service time", full, [THROUGHPUT, time], levels.axis(full).title)
 
 
 @chart("takes-overlay", "C14", "Throughput, every take", points=("throughput_per_s",))
 def takes_overlay(points: pl.DataFrame) -> Chart:
     """Draw every take as a line of its own, however long each is."""
-    full = levels.levelled(tidy.completed(points))
+    full = tidy.loaded(points)
     alike = full.group_by("series").agg(pl.col("run").n_unique())["run"].max() or 0
     wanted = ("series", "run") if alike > 1 else ("series",)  # type: ignore[operator]
     names = [name for name in wanted if full[name].n_unique() > 1]
@@ -77,19 +77,19 @@ def takes_overlay(points: pl.DataFrame) -> Chart:
     named = full.with_columns(series=take)
     of = tidy.curve(named, THROUGHPUT)
     (kept,), told = tidy.capped(of)
-    panel = marks.curves(kept, Axes(levels.axis(points).title, "Throughput", "events/s"), marks.look(kept, columns=2))
+    panel = marks.curves(kept, Axes(levels.axis(full).title, "Throughput", "events/s"), marks.look(kept, columns=2))
     return marks.entitled(panel, "Throughput, every take", full, told, *_notes(kept))
 
 
 @chart("takes-mean", "C15", "Mean over takes and their scatter", points=("throughput_per_s", "service_mean_ns"))
 def takes_mean(points: pl.DataFrame) -> Chart:
     """Draw mean throughput and mean service time over takes; below, the scatter between takes and within one."""
-    full, told = tidy.one_label(levels.levelled(tidy.completed(points)))
+    full, told = tidy.one_label(tidy.loaded(points))
     of = tidy.curve(full.with_columns(series=pl.lit("throughput")), THROUGHPUT)
     if not (of["takes"] > 1).any():
         raise nothing("takes-mean", "no load was measured more than once (measure with --repeats)")
     time = seconds_or_ms("Mean service time", "service_mean_ns", full)
-    x_title, every = levels.axis(points).title, tuple(of["x"])
+    x_title, every = levels.axis(full).title, tuple(of["x"])
     mean = tidy.curve(full.with_columns(series=pl.lit("time")), time)
     scatter = pl.concat(
         [_scatter(of, kind, name) for kind, name in (("between", "between takes"), ("within", "within a take"))]
@@ -110,19 +110,19 @@ def takes_mean(points: pl.DataFrame) -> Chart:
 @chart("gpus-compared", "C16", "Throughput by number of GPUs, mean over takes", points=("throughput_per_s", "gpus"))
 def gpus_compared(points: pl.DataFrame) -> Chart:
     """Draw the mean throughput over takes, with its interval, a line a number of GPUs."""
-    full = tidy.counted_series(levels.levelled(tidy.completed(points)), "gpus", "GPU", "level")
-    where = ("level", levels.axis(points).title)
+    full = tidy.counted_series(tidy.loaded(points), "gpus", "GPU", "level")
+    where = ("level", levels.axis(full).title)
     return _one_quantity("Throughput by number of GPUs, mean over takes", full, THROUGHPUT, where, "")
 
 
 @chart("configurations", "C17", "Configurations compared", points=("throughput_per_s",))
 def configurations(points: pl.DataFrame) -> Chart:
     """Draw throughput and every stage of the server, a panel each, a line a configuration."""
-    full = tidy.distinguished(levels.levelled(tidy.completed(points)))
+    full = tidy.distinguished(tidy.loaded(points))
     stages = [
         seconds_or_ms(f"Mean {name}", column, full) for name, (column, _) in STAGES.items() if column in full.columns
     ]
-    return panelled("Configurations compared", full, [THROUGHPUT, *stages], levels.axis(points).title)
+    return panelled("Configurations compared", full, [THROUGHPUT, *stages], levels.axis(full).title)
 
 
 @chart(
@@ -131,8 +131,8 @@ def configurations(points: pl.DataFrame) -> Chart:
 )  # fmt: skip
 def throughput_breakdown(points: pl.DataFrame) -> Chart:
     """Draw throughput above, and below it the compute stages on a logarithmic axis."""
-    full, told = tidy.one_label(levels.levelled(tidy.completed(points)))
-    x_title = levels.axis(points).title
+    full, told = tidy.one_label(tidy.loaded(points))
+    x_title = levels.axis(full).title
     above = tidy.curve(full.with_columns(series=pl.lit("throughput")), THROUGHPUT)
     below, unit = stage_curves(full, COMPUTE, "level")
     every = tuple({*above["x"], *below["x"]})
@@ -154,25 +154,25 @@ def throughput_breakdown(points: pl.DataFrame) -> Chart:
 )
 def devices(points: pl.DataFrame, gpus: pl.DataFrame | None = None) -> Chart:
     """Draw throughput, mean service time and, where GPUs were seen, their mean utilisation, a line a label."""
-    full = tidy.distinguished(levels.levelled(tidy.completed(points)))
+    full = tidy.distinguished(tidy.loaded(points))
     time = seconds_or_ms("Mean service time", "service_mean_ns", full)
     extra: list[Drawn] = []
     if gpus is not None and not gpus.is_empty():
         rows = tidy.distinguished(placed(points, gpus))
         extra = [(mean_of_gpus(rows, "utilisation_percent", "level"), Quantity("", "Utilisation", "%"))]
     title = "Throughput, latency and utilisation compared"
-    return panels_below(title, full, [THROUGHPUT, time], levels.axis(points).title, extra)
+    return panels_below(title, full, [THROUGHPUT, time], levels.axis(full).title, extra)
 
 
 @chart("stage-areas", "", "Where the time goes", points=("service_mean_ns", "server_queue_ns"))
 def stage_areas(points: pl.DataFrame) -> Chart:
     """Draw the mean service time as areas of its stages, the remainder being network and client."""
-    full = levels.levelled(tidy.completed(points))
+    full = tidy.loaded(points)
     full, told = tidy.one_label(full)
     of, unit, clipped = stage_areas_frame(full)
     if of.is_empty():
         raise nothing("stage-areas", "no point has both service time and the server's stages")
-    axes = Axes(levels.axis(points).title, "Mean service time", unit)
+    axes = Axes(levels.axis(full).title, "Mean service time", unit)
     names = [*STAGES, NETWORK]
     scale = alt.Scale(domain=names, range=[*(colour for _, colour in STAGES.values()), theme.SILVER])
     tooltip = marks.tips("x:Q|at", "series:N|stage", f"value:Q|{unit}|,.4~g")
@@ -314,7 +314,7 @@ def _one_quantity(title: str, full: pl.DataFrame, quantity: Quantity, where: tup
 
 def _chosen(points: pl.DataFrame) -> tuple[pl.DataFrame, str, str, str]:
     """Return the points, the column they run along with its title, and words: the diagonal where instances vary."""
-    full = levels.levelled(tidy.completed(points))
+    full = tidy.loaded(points)
     x, title, words = along(full)
     if words:
         full, words = tidy.diagonal(full)

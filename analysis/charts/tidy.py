@@ -88,6 +88,22 @@ def completed(points: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def loaded(points: pl.DataFrame) -> pl.DataFrame:
+    """Return completed points with `level`, the load they are drawn against.
+
+    Where closed loops and other loads are mixed, only the more numerous kind is kept, and `left_out` says so.
+    """
+    full = completed(points)
+    closed = full.filter(pl.col("concurrency").is_not_null())
+    if not 0 < closed.height < full.height:
+        return levels.levelled(full)
+    most, rest = (closed, "open loops and others") if 2 * closed.height >= full.height else (None, "closed loops")
+    kept = full.filter(pl.col("concurrency").is_null()) if most is None else most
+    return levels.levelled(kept).with_columns(
+        left_out=pl.lit(f"{full.height - kept.height} points of {rest} left out.")
+    )
+
+
 def seconds_or_ms(name: str, column: str, points: pl.DataFrame, *, most: float | None = None) -> Quantity:
     """Return a column of nanoseconds in the unit that suits its largest value (or `most`)."""
     top: Any = points[column].max() if most is None else most
@@ -141,7 +157,8 @@ def capped(*of: pl.DataFrame, most: int = 8) -> tuple[list[pl.DataFrame], str]:
 
     A ninth would have the colour and the shape of the first.
     """
-    counts = pl.concat([each.drop_nulls("value").select("series") for each in of])["series"].value_counts()
+    every = pl.concat([each.drop_nulls("value").select("series") for each in of])
+    counts = every.group_by("series", maintain_order=True).agg(count=pl.len())
     if counts.height <= most:
         return [*of], ""
     kept = counts.sort("count", descending=True, maintain_order=True)["series"].head(most).to_list()
@@ -250,9 +267,7 @@ def _place(group: pl.DataFrame, quantity: Quantity, at: float, series: str) -> d
         return row
     values = (used[quantity.column].cast(pl.Float64) / quantity.scale).to_list()
     own = _own_limits(used, quantity)
-    mean, low, high = spread(values)
-    if len(values) == 1:
-        low, high = own[0]
+    mean, low, high = spread(values) if len(values) > 1 else (values[0], *own[0])
     row |= {"value": mean, "low": low, "high": high, "within": _within(own, values)}
     if len(values) > 1 and min(values) > 0:
         row["between"] = float(np.std(np.log(values), ddof=1))
