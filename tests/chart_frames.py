@@ -9,6 +9,7 @@ import polars as pl
 from analysis.charts import Frames
 from loadgen import points as measured
 
+RUNGS = {"mean": 1.0, "p50": 0.98, "p90": 1.1, "p95": 1.2, "p99": 1.4, "p99_9": 1.6}
 MS = 1_000_000
 S = 1_000_000_000
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -57,13 +58,14 @@ def gpus(*rows: dict[str, Any]) -> pl.DataFrame:
 
 
 def grid(*, simulated: bool = False) -> Frames:
-    """Return frames of everything: instances 1 to 3 x concurrency 1 to 6, three takes, two GPUs, requests, an open loop."""
+    """Return frames of everything: instances 1 to 3, concurrency 1 to 6, three takes, two GPUs, an open loop."""
     rows = [_row(i, c, take) for i in (1, 2, 3) for c in range(1, 7) for take in (1, 2, 3)]
     closed = points(*rows, simulated=simulated)
     figures = [
         {
-            "point": row["point"], "gpu": name, "utilisation": min(1.0, row["concurrency"] / 6) * share, "power_w": 300.0 * share,
-            "power_limit_w": 400.0, "memory_used_max_bytes": 4e9 * row["instances"], "memory_total_bytes": 40e9, "energy_j": 900.0,
+            "point": row["point"], "gpu": name, "utilisation": min(1.0, row["concurrency"] / 6) * share,
+            "power_w": 300.0 * share, "power_limit_w": 400.0, "memory_used_max_bytes": 4e9 * row["instances"],
+            "memory_total_bytes": 40e9, "energy_j": 900.0,
         }
         for row in closed.iter_rows(named=True)
         for name, share in (("GPU-aaaa", 0.9), ("GPU-bbbb", 0.7))
@@ -98,7 +100,7 @@ def grid(*, simulated: bool = False) -> Frames:
 
 
 def requests(of: pl.DataFrame, each: int = 100) -> pl.DataFrame:
-    """Return requests of every point: 5 sizes, service time 10 ms and 4 ms a MB, a little more at higher concurrency."""
+    """Return requests of every point: 5 sizes, 10 ms and 4 ms a MB, a little more at higher concurrency."""
     rows = []
     for row in of.iter_rows(named=True):
         for k in range(each):
@@ -116,7 +118,7 @@ def _row(instances: int, concurrency: int, take: int) -> dict[str, Any]:
     busy = min(instances, concurrency)
     throughput = 10.0 * busy * (1 + 0.02 * (take - 2))
     service_ns = concurrency / throughput * S
-    times = {f"service_{name}_ns": service_ns * k for name, k in (("mean", 1), ("p50", 0.98), ("p90", 1.1), ("p95", 1.2), ("p99", 1.4), ("p99_9", 1.6))}  # fmt: skip
+    times = {f"service_{name}_ns": service_ns * k for name, k in RUNGS.items()}
     times |= {key.replace("_ns", "_low_ns"): 0.97 * value for key, value in times.items()} | {
         key.replace("_ns", "_high_ns"): 1.03 * value for key, value in times.items()
     }

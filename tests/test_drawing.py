@@ -79,8 +79,8 @@ def test_the_palette_can_be_told_apart_by_every_reader(look: str, seen: str) -> 
     """Any two of the eight colours lie apart under simulated protanopia, deuteranopia and tritanopia too."""
     colours = [DARK[colour] for colour in CATEGORIES] if look == "dark" else CATEGORIES
     for one, other in itertools.combinations(colours, 2):
-        away = np.linalg.norm(oklab(SEEN[seen] @ linear(one)) - oklab(SEEN[seen] @ linear(other)))
-        assert 100 * away > TELL_APART, (one, other)
+        away = oklab(np.array(SEEN[seen]) @ linear(one)) - oklab(np.array(SEEN[seen]) @ linear(other))
+        assert 100 * float(np.linalg.norm(away)) > TELL_APART, (one, other)
 
 
 def test_words_and_marks_stand_out_from_the_ground() -> None:
@@ -113,7 +113,7 @@ def test_the_dark_look_leaves_no_light_colour_and_no_datum_changed(spec_parts: d
 
 @pytest.mark.parametrize("size", SIZES)
 def test_sizes_stretch_plots_and_letters(spec_parts: dict[str, Any], size: str) -> None:
-    """Plots, letters and title breaks follow the size; a column's plots are under 86 mm, a slide's within 1280 pixels."""
+    """Plots, letters, title breaks follow the size; a column's plots are under 86 mm, a slide's in 1280 pixels."""
     spec = theme.specification(spec_parts["chart"], Style(size=size))
     assert plot_width(spec, 0) == SIZES[size].width
     assert spec["config"]["axis"]["labelFontSize"] == pytest.approx(11 * SIZES[size].letters)
@@ -172,7 +172,7 @@ def test_what_is_no_table_of_ours_is_told_by_its_columns(tmp_path: Path) -> None
 
 
 def test_pods_are_counted_by_their_own_counters() -> None:
-    """Growth of a page's counters over the window, interpolated; a page that was not read to the end gives nothing."""
+    """Growth of a page's counters over the window, interpolated; a page not read to the end gives nothing."""
     points = pl.DataFrame(
         [dict.fromkeys(measured.SCHEMA) | {"point": 1, "window_start_ns": S, "window_end_ns": 11 * S}],
         schema=measured.SCHEMA,
@@ -252,9 +252,9 @@ def test_all_charts_are_listed() -> None:
     ],
 )
 def test_bad_input_of_the_command_is_one_line(tmp_path: Path, arguments: list[str], said: str) -> None:
-    """Name, ending, look, size, run, table, folder: each refusal says what and how to mend it, and nothing is written."""
-    run = write_run(tmp_path / "run", Story(concurrency=(1, 2), samples=False))
-    told = [str(run) if word == "RUN" else str(tmp_path / word) if word.endswith((".png", ".gif", "/a")) else word for word in arguments]  # fmt: skip
+    """Name, ending, look, size, run, table, folder: a refusal says what and how to mend it; nothing is written."""
+    write_run(tmp_path / "RUN", Story(concurrency=(1, 2), samples=False))
+    told = [str(tmp_path / word) if word == "RUN" or "." in word else word for word in arguments]
     refused = CliRunner().invoke(app, told)
     assert isinstance(refused.exception, PlanError)
     assert said in str(refused.exception)

@@ -1,5 +1,7 @@
 """What the model answered: histograms of chi2/ndf and of tracks an event, one data set against another."""
 
+from typing import Any
+
 import altair as alt
 import numpy as np
 import polars as pl
@@ -8,6 +10,9 @@ from analysis import theme
 from analysis.charts import marks
 from analysis.charts.marks import Look
 from analysis.charts.registry import Chart, chart, nothing
+
+LEAST = 0.7
+"""Lower end of a logarithmic axis of counts: below one entry."""
 
 
 @chart("answers-chi2", "C23", "chi2/ndf of the tracks", answers=("label", "quantity", "value"))
@@ -74,25 +79,28 @@ def _histograms(  # noqa: PLR0913 - what a histogram is
 
 def _steps(of: pl.DataFrame, by: Look, along: tuple[str, alt.Scale], *, log_y: bool, last: bool) -> alt.LayerChart:
     title, scale_x = along
-    # On a logarithmic axis an empty bin is a gap, not a bar to nowhere.
-    shown = of.with_columns(pl.when(pl.col(name) > 0).then(name) for name in ("count", "low")) if log_y else of
-    scale = alt.Scale(type="log") if log_y else alt.Scale(domainMin=0)
+    # On a logarithmic axis an empty bin is a gap, not a line to nowhere; the error of one entry ends at the axis.
+    seen = pl.when(pl.col("count") > 0)
+    shown = of.with_columns(count=seen.then("count"), low=seen.then(pl.col("low").clip(LEAST))) if log_y else of
+    most: Any = of["high"].max()
+    scale = alt.Scale(type="log", domain=[LEAST, 1.5 * most], nice=False) if log_y else alt.Scale(domainMin=0)
+    axis = alt.Axis(values=marks.log_ticks(LEAST, most), format=",~r") if log_y else alt.Axis()
     bare = alt.Axis(labels=False, ticks=False, title=None)
-    x = alt.X("start:Q", title=title, scale=scale_x) if last else alt.X("start:Q", scale=scale_x, axis=bare)
+    x = alt.X("middle:Q", title=title, scale=scale_x) if last else alt.X("middle:Q", scale=scale_x, axis=bare)
     tooltip = [alt.Tooltip("series:N"), alt.Tooltip("start:Q"), alt.Tooltip("end:Q"), alt.Tooltip("count:Q")]
     base = alt.Chart(shown).encode(color=by.colour(), tooltip=tooltip)
     y_title = "Entries a bin" + ", log scale" * log_y
-    y = alt.Y("count:Q", title=y_title, scale=scale)
+    y = alt.Y("count:Q", title=y_title, scale=scale, axis=axis)
     known = base.transform_filter("isValid(datum.low)")
-    rule = known.mark_rule(opacity=0.6).encode(x="middle:Q", y=alt.Y("low:Q", title=y_title), y2="high:Q")
-    line = base.mark_rule(strokeWidth=2).encode(x=x, x2="end:Q", y=y)
+    rule = known.mark_rule(opacity=0.6).encode(x=x, y=alt.Y("low:Q", title=y_title), y2="high:Q")
+    line = base.mark_line(interpolate="step").encode(x=x, y=y)
     layered: alt.LayerChart = marks.sized(alt.layer(line, rule), theme.WIDTH, 230)
     return layered
 
 
 def _ratio_panel(of: pl.DataFrame, by: Look, along: tuple[str, alt.Scale], first: str) -> alt.LayerChart:
     tooltip = [alt.Tooltip("series:N"), alt.Tooltip("value:Q", title="ratio", format=".3f")]
-    x = alt.X("middle:Q", title=along[0], scale=along[1])
+    x = alt.X("middle:Q", title=along[0], scale=along[1], axis=alt.Axis(tickCount=6, labelOverlap=True))
     base = alt.Chart(of).encode(x=x, color=by.colour(), tooltip=tooltip)
     title = f"Ratio to {first}"
     y = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=4))

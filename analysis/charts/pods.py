@@ -16,7 +16,7 @@ TITLES = ("Throughput", "Mean queue")
 @chart("pod-panels", "", "Each pod in a panel of its own", points=("point",), pods=("pod", "throughput_per_s"))
 def pod_panels(points: pl.DataFrame, pods: pl.DataFrame) -> Chart:
     """Draw throughput of each pod against the load, and below it its mean queue time, on shared scales."""
-    facts = tidy.loaded(points)
+    facts, which = tidy.one_label(tidy.loaded(points))
     on = ["run", "point"] if "run" in pods.columns and "run" in points.columns else ["point"]
     own = [name for name in pods.columns if name in on or name not in facts.columns or name == "throughput_per_s"]
     rows = pods.select(own).join(facts.drop("throughput_per_s"), on=on, how="inner", maintain_order="left")
@@ -26,7 +26,7 @@ def pod_panels(points: pl.DataFrame, pods: pl.DataFrame) -> Chart:
         quantities.append(seconds_or_ms(TITLES[1], "queue_ns", rows))
     panels = [
         _panel(
-            rows.filter(pl.col("pod") == pod).with_columns(series=pl.lit(quantity.title)), rows, quantity, pod, points
+            rows.filter(pl.col("pod") == pod).with_columns(series=pl.lit(quantity.title)), rows, quantity, pod, facts
         )
         for quantity in quantities
         for pod in names[:MOST_PODS]
@@ -34,7 +34,7 @@ def pod_panels(points: pl.DataFrame, pods: pl.DataFrame) -> Chart:
     columns = min(len(names), MOST_PODS)
     told = f"{MOST_PODS} of {len(names)} pods are shown." if len(names) > MOST_PODS else ""
     panel = marks.grid(panels, min(columns, 4))
-    return marks.entitled(panel, "Each pod in a panel of its own", facts, told, "By each pod's own counters.")
+    return marks.entitled(panel, "Each pod in a panel of its own", facts, which, told, "By each pod's own counters.")
 
 
 def _panel(
