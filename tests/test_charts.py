@@ -497,3 +497,18 @@ def test_throughput_without_an_answer_is_0_and_has_no_interval() -> None:
     frame = chart_frames.points(*({"concurrency": 1, "throughput_per_s": value} for value in (0.0, 10.0)))
     row = tidy.curve(tidy.completed(frame), THROUGHPUT, "concurrency").row(0, named=True)
     assert (row["value"], row["low"], row["takes"]) == (5.0, None, 2)
+
+
+def test_other_numbers_of_instances_or_gpus_are_no_takes() -> None:
+    """At one concurrency 1 and 4 instances, or 1 and 2 GPUs, of one label are curves of their own on every chart."""
+    places = [(1, 1, 10.0), (4, 1, 40.0), (1, 2, 15.0), (4, 2, 70.0)]
+    rows = [
+        {"concurrency": c, "instances": i, "gpus": g, "throughput_per_s": x, "service_mean_ns": 1e8 * x}
+        for i, g, x in places
+        for c in (1, 2)
+    ]
+    frames = Frames(points=chart_frames.points(*rows))
+    for name in ("gpus-compared", "throughput-by-gpus", "concurrency-throughput", "single-pass", "configurations"):
+        drawn = rows_of(spec_of(name, frames))
+        assert {10.0, 40.0, 15.0, 70.0} <= set(drawn["value"]), name
+        assert (drawn["takes"] == 1).all()

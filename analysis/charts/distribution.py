@@ -54,7 +54,7 @@ def latency_distribution(points: pl.DataFrame, requests: pl.DataFrame) -> Chart:
 
 @chart("percentile-ladder", "", "Percentile ladder", points=("completed", "service_p99_ns"))
 def percentile_ladder(points: pl.DataFrame) -> Chart:
-    """Draw percentiles from p50 up to the largest against how rare they are, a line a load, with their intervals."""
+    """Draw percentiles from p50 to p99.9 against how rare they are, a line a load, with their intervals."""
     full, told = tidy.one_label(tidy.loaded(points))
     kind = levels.headline_of(full)
     shown = _few(sorted(full["level"].drop_nulls().unique()))

@@ -110,6 +110,7 @@ def throughput_utilisation(points: pl.DataFrame, gpus: pl.DataFrame) -> Chart:
     if words:
         full, words = tidy.diagonal(full)
     seen = rows.filter(pl.col("utilisation").is_not_null())
+    full = tidy.distinguished(full, x)
     full, told = tidy.first_label(full.join(seen, on=["run", "point"], how="semi", nulls_equal=True))
     rows = rows.join(full, on=["run", "point"], how="semi", nulls_equal=True)
     if rows.is_empty():
@@ -229,7 +230,7 @@ def _by_gpu(rows: pl.DataFrame) -> pl.DataFrame:
 
 def _against_instances(name: str, title: str, points: pl.DataFrame, gpus: pl.DataFrame, column: str | None) -> Chart:
     chosen, words = tidy.diagonal(tidy.completed(points))
-    rows = placed(chosen, gpus)
+    rows = placed(tidy.distinguished(chosen, "instances"), gpus)
     column, told = power_column(rows) if column is None else (column, "")
     rows, which = tidy.first_label(rows.filter(pl.col(column).is_not_null()))
     if rows.is_empty():

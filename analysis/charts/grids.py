@@ -116,6 +116,7 @@ def devices_latency(points: pl.DataFrame) -> Chart:
 def data_sets(points: pl.DataFrame, gpus: pl.DataFrame | None = None) -> Chart:
     """Draw six quantities against instances, a line a label: throughput, GPU use and memory, p99, network, client."""
     full, words = tidy.diagonal(tidy.completed(points))
+    full = tidy.distinguished(full, "instances")
     if gpus is not None and not gpus.is_empty():
         rows = placed(full, gpus)
         means = rows.group_by("run", "point").agg(pl.col("utilisation_percent", "memory_percent").mean())
@@ -173,12 +174,11 @@ def _panel_a_concurrency(title: str, points: pl.DataFrame, quantity: Quantity) -
     if len(every) > MOST_LEVELS:
         told = f"Of {len(every)} concurrencies the lowest {MOST_LEVELS} are shown."
     shown = every[:MOST_LEVELS]
-    kept, rest = tidy.capped(
-        *(
-            tidy.gapped(tidy.curve(full.filter(pl.col("concurrency") == level), quantity, "instances"))
-            for level in shown
-        )
-    )
+
+    def part(level: float) -> pl.DataFrame:
+        return tidy.distinguished(full.filter(pl.col("concurrency") == level), "instances")
+
+    kept, rest = tidy.capped(*(tidy.gapped(tidy.curve(part(level), quantity, "instances")) for level in shown))
     each = dict(zip(shown, kept, strict=True))
     by = marks.look(pl.concat(kept))
     instances = tuple(full["instances"].drop_nulls().unique())

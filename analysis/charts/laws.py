@@ -33,7 +33,7 @@ def scaling_chart(points: pl.DataFrame) -> Chart:
 def scaling_instances(points: pl.DataFrame) -> Chart:
     """Draw the best throughput against instances with the fitted laws, and below it parallel efficiency."""
     full, words = tidy.diagonal(tidy.completed(points))
-    full, told = tidy.first_label(full.with_columns(count=pl.col("instances")), "count")
+    full, told = tidy.first_label(tidy.distinguished(full, "instances").with_columns(count="instances"), "count")
     return _scaled("Scaling with instances", full, INSTANCES, f"{words} {told}".strip())
 
 
@@ -41,7 +41,7 @@ def scaling_instances(points: pl.DataFrame) -> Chart:
 def scaling_gpus(points: pl.DataFrame) -> Chart:
     """Draw the best throughput against GPUs with the fitted laws, and below it parallel efficiency."""
     full, words = tidy.diagonal(tidy.completed(points), "gpus")
-    full, told = tidy.first_label(full.with_columns(count=pl.col("gpus")), "count")
+    full, told = tidy.first_label(tidy.distinguished(full, "gpus").with_columns(count="gpus"), "count")
     return _scaled("Scaling with GPUs", full, GPUS, f"{words} {told}".strip())
 
 

@@ -49,7 +49,7 @@ def inference_latency(points: pl.DataFrame) -> Chart:
 
 @chart("throughput-by-gpus", "C8", "Throughput by number of GPUs", points=("throughput_per_s", "gpus"))
 def throughput_by_gpus(points: pl.DataFrame) -> Chart:
-    """Draw throughput for each number of GPUs, and below it the ratio to the fewest, with the ideal dashed."""
+    """Draw throughput for each number of GPUs, and below it the ratio to the fewest, dashed where none is gained."""
     full, told = one_set(tidy.loaded(points), "gpus")
     full = tidy.counted_series(full, "gpus", "GPU", "level")
     title = "Throughput by number of GPUs"
@@ -318,6 +318,7 @@ def _chosen(points: pl.DataFrame) -> tuple[pl.DataFrame, str, str, str]:
     x, title, words = along(full)
     if words:
         full, words = tidy.diagonal(full)
+        full = tidy.distinguished(full, x)
     return full, x, title, words
 
 

@@ -198,16 +198,17 @@ def diagonal(points: pl.DataFrame, count: str = "instances") -> tuple[pl.DataFra
     return chosen, "At the concurrency of the highest throughput."
 
 
-def distinguished(points: pl.DataFrame) -> pl.DataFrame:
+def distinguished(points: pl.DataFrame, place: str = "level", *, keep: bool = False) -> pl.DataFrame:
     """Name series by what sets configurations apart: label, GPUs, instances; one alone keeps its label.
 
-    A count that goes with the load, as on the diagonal concurrency = instances, sets nothing apart.
+    A count that goes with the place, as on the diagonal concurrency = instances, sets nothing apart. With `keep` the
+    name that a series has stays in front.
     """
-    words = [pl.col("series")] if points["series"].n_unique() > 1 else []
-    place = [name for name in ("series", "level") if name in points.columns]
+    words = [pl.col("series")] if keep or points["series"].n_unique() > 1 else []
     for column, noun in (("gpus", "GPU"), ("instances", "instance")):
-        several = points.group_by(place).agg(pl.col(column).drop_nulls().n_unique())[column].max() or 0
-        if several > 1:  # type: ignore[operator]
+        counts = points.group_by("series", place).agg(several=pl.col(column).drop_nulls().n_unique())["several"]
+        most: Any = counts.max()
+        if column != place and (most or 0) > 1:
             words.append(pl.col(column).map_elements(_counter(noun), pl.String))
     return points.with_columns(series=pl.concat_str(words, separator=", ", ignore_nulls=True)) if words else points
 
@@ -217,7 +218,7 @@ def counted_series(points: pl.DataFrame, column: str, noun: str, x: str) -> pl.D
     known = points.filter(pl.col(column).is_not_null()).sort(column, maintain_order=True)
     name = pl.col(column).map_elements(_counter(noun), pl.String)
     named = pl.concat_str("series", name, separator=", ") if contested(known, [column, x]) else name
-    return known.with_columns(series=named)
+    return distinguished(known.with_columns(series=named), x, keep=True)
 
 
 def one_series(points: pl.DataFrame, x: str, name: str = "measured") -> pl.DataFrame:
