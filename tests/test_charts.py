@@ -512,3 +512,19 @@ def test_other_numbers_of_instances_or_gpus_are_no_takes() -> None:
         drawn = rows_of(spec_of(name, frames))
         assert {10.0, 40.0, 15.0, 70.0} <= set(drawn["value"]), name
         assert (drawn["takes"] == 1).all()
+
+
+@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("keys", [("point", "gpu", "pod"), ("point", "gpu", "pod", "run", "instances")])
+def test_the_columns_that_a_chart_names_are_all_it_needs(
+    name: str, keys: tuple[str, ...], everything: Frames
+) -> None:
+    """With the keys and those columns alone it is drawn, or refused in a line, whatever else an import lacks."""
+    tables = {}
+    for table, columns in NAMED[name].needs.items():
+        whole = getattr(everything, table)
+        tables[table] = whole.select(dict.fromkeys([*(key for key in keys if key in whole.columns), *columns]))
+    try:
+        theme.specification(NAMED[name](Frames(**tables)))
+    except PlanError as refused:
+        assert "nothing to draw" in str(refused)

@@ -25,6 +25,7 @@ LADDER_REACH = 1.1
 LADDER = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99_9": 0.999}
 TIME_BINS, LATENCY_BINS = 70, 36
 STEPS = ("sent_ns", "done_ns", "point")
+TIMES = ("response_p99_ns", "service_p99_ns", "response_p50_ns", "service_p50_ns")
 BAND = "Bands: 95 % interval from 20 batches in time; ladder: percentiles with their interval."
 
 
@@ -32,7 +33,7 @@ BAND = "Bands: 95 % interval from 20 batches in time; ladder: percentiles with t
 def latency_distribution(points: pl.DataFrame, requests: pl.DataFrame) -> Chart:
     """Draw the cumulative distribution, and beside it the share of slower requests on a logarithmic axis."""
     full, told = tidy.one_label(tidy.loaded(points))
-    kind = levels.headline_of(full)
+    kind = tidy.headline(full)
     few = _few(sorted(full["level"].drop_nulls().unique()))
     told += f" {len(few)} of {full['level'].n_unique()} loads are shown." * (len(few) < full["level"].n_unique())
     full = _named(full.filter(pl.col("level").is_in(few)), full)
@@ -56,7 +57,7 @@ def latency_distribution(points: pl.DataFrame, requests: pl.DataFrame) -> Chart:
 def percentile_ladder(points: pl.DataFrame) -> Chart:
     """Draw percentiles from p50 to p99.9 against how rare they are, a line a load, with their intervals."""
     full, told = tidy.one_label(tidy.loaded(points))
-    kind = levels.headline_of(full)
+    kind = tidy.headline(full)
     shown = _few(sorted(full["level"].drop_nulls().unique()))
     full = _named(full.filter(pl.col("level").is_in(shown)), full)
     names = full.sort("level")["series"].unique(maintain_order=True).to_list()[: marks.MOST_SERIES]
@@ -76,12 +77,7 @@ def percentile_ladder(points: pl.DataFrame) -> Chart:
     )
 
 
-@chart(
-    "response-service",
-    "",
-    "Response against service time",
-    points=("rate_per_s", "response_p99_ns", "service_p99_ns"),
-)
+@chart("response-service", "", "Response against service time", points=("rate_per_s", *TIMES))
 def response_service(points: pl.DataFrame) -> Chart:
     """Draw p50 and p99 of response time (from due) and service time (from sent) of an open loop against its rate."""
     full = tidy.completed(points).filter(pl.col("rate_per_s").is_not_null())
@@ -145,7 +141,7 @@ def ladder(points: pl.DataFrame, kind: str, unit_ns: float, names: Sequence[str]
         quantity = tidy.Quantity(column, name, "", unit_ns, f"{stem}_low_ns", f"{stem}_high_ns")
         at = points.filter(pl.col("series").is_in(names)).with_columns(q=pl.lit(q))
         rows.append(tidy.curve(at, quantity, "q"))
-    return pl.concat(rows).drop_nulls("value").sort("series", "x")
+    return pl.concat([pl.DataFrame(schema=tidy.CURVE), *rows]).drop_nulls("value").sort("series", "x")
 
 
 def _band(values: Floats, x: Floats, share: Floats, *, tail: bool) -> tuple[Floats, Floats]:

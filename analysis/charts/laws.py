@@ -54,7 +54,7 @@ def scaling_gpus(points: pl.DataFrame) -> Chart:
 def throughput_latency(points: pl.DataFrame) -> Chart:
     """Draw p99 against throughput, joined in order of load and labelled with it; the knee where one was found."""
     full = tidy.distinguished(tidy.loaded(points))
-    kind = levels.headline_of(full)
+    kind = tidy.headline(full)
     time = seconds_or_ms(f"p99 of {kind} time", f"{kind}_p99_ns", full)
     of = pairs(full, time)
     if of.is_empty():

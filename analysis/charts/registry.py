@@ -71,7 +71,7 @@ def chart(
         @functools.wraps(draw)
         def checked(*tables: pl.DataFrame, **options: Any) -> Chart:  # noqa: ANN401 - each chart's own options
             for (table, columns), frame in zip(needs.items(), tables, strict=True):
-                demand(name, table, frame, columns)
+                demand(name, table, frame, (*_KEYS.get(table, ()), *columns))
             return draw(*tables, **options)
 
         NAMED[name] = ChartSpec(name, number, title, needs, checked, also)
@@ -100,6 +100,9 @@ def nothing(name: str, why: str) -> PlanError:
     """Return the error of a chart for which nothing remains to draw."""
     return PlanError(f"chart {name}: nothing to draw: {why}")
 
+
+_KEYS = {"points": ("point",), "gpus": ("point", "gpu"), "pods": ("point", "pod"), "requests": ("point",)}
+"""Columns without which a row of a table has no place."""
 
 _ASKED = {
     "points": "; name a run that measured something",

@@ -54,7 +54,7 @@ def latency_heatmap(points: pl.DataFrame, requests: pl.DataFrame) -> Chart:
     full = tidy.loaded(points)
     runs = full["run"].unique(maintain_order=True).to_list()
     full = full.filter(pl.col("run").eq_missing(pl.lit(runs[0], pl.String)))
-    kind = levels.headline_of(full)
+    kind = tidy.headline(full)
     rows = answered(full, requests, kind)
     if rows.is_empty():
         raise nothing("latency-heatmap", "no request was answered in the window of any point")

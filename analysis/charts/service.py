@@ -164,7 +164,9 @@ def devices(points: pl.DataFrame, gpus: pl.DataFrame | None = None) -> Chart:
     return panels_below(title, full, [THROUGHPUT, time], levels.axis(full).title, extra)
 
 
-@chart("stage-areas", "", "Where the time goes", points=("service_mean_ns", "server_queue_ns"))
+@chart(
+    "stage-areas", "", "Where the time goes", points=("service_mean_ns", *(column for column, _ in STAGES.values()))
+)
 def stage_areas(points: pl.DataFrame) -> Chart:
     """Draw the mean service time as areas of its stages, the remainder being network and client."""
     full = tidy.loaded(points)

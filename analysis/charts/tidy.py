@@ -17,12 +17,14 @@ from analysis.readable import counted, duration_unit
 
 Z = 1.96
 
+_NUMBERS = ("mu", "rate_per_s", "concurrency", "instances", "gpus", "throughput_per_s")
+
 OPTIONAL: dict[str, pl.DataType] = {
     **{
         name: pl.String()
         for name in ("run", "label", "source", "model", "server", "inputs", "verdict", "reason", "load")
     },
-    **{name: pl.Float64() for name in ("mu", "rate_per_s", "concurrency", "instances", "gpus")},
+    **{name: pl.Float64() for name in _NUMBERS},
     "repeat": pl.UInt32(),
     "simulated": pl.Boolean(),
 }
@@ -102,6 +104,14 @@ def loaded(points: pl.DataFrame) -> pl.DataFrame:
     return levels.levelled(kept).with_columns(
         left_out=pl.lit(f"{full.height - kept.height} points of {rest} left out.")
     )
+
+
+def headline(points: pl.DataFrame) -> str:
+    """Return the time that the points are judged by; `service` where response times are unknown."""
+    if "response_p99_ns" not in points.columns or not points["response_p99_ns"].is_not_null().any():
+        return "service"
+    known = points.filter(pl.col("load").is_not_null())
+    return levels.headline_of(known) if known.height else "service"
 
 
 def seconds_or_ms(name: str, column: str, points: pl.DataFrame, *, most: float | None = None) -> Quantity:
