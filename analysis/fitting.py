@@ -17,7 +17,7 @@ LETTERS = frozenset({
 
 AREAS = frozenset({"size", "symbolSize"})
 WIDTHS, HEIGHTS = frozenset({"width", "continuousWidth", "discreteWidth"}), frozenset({"height", "continuousHeight"})
-SUBTITLE_LINES = 6
+SUBTITLE_LINES = 8
 LETTER_WIDTH = 0.48
 """Mean width of a letter of Arial in units of its size."""
 
