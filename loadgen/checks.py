@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 LITTLE_SHARE = 0.005
-"""Throughput x mean service time differs from the requests in flight by this share, or by two service times' worth of
-the window, for what its edges cut through. The exact form of the law is the worker's book; this one is for people.
+"""Throughput x mean service time differs from the requests in flight by this share, or by what the window's edges cut
+through. The exact form of the law is the worker's book; this one is for people.
 """
 
 STAGES_SHARE = 0.02
@@ -20,11 +20,20 @@ Row = Mapping[str, Any]
 
 def little(row: Row) -> tuple[float, float] | None:
     """Return by which share throughput x mean service time differs from the mean in flight, and what is allowed."""
-    mean_ns, window_ns = row["service_mean_ns"], row["window_end_ns"] - row["window_start_ns"]
-    if mean_ns is None or not row["in_flight_mean"] or row["failed"]:
+    mean_ns, in_flight = row["service_mean_ns"], row["in_flight_mean"]
+    if mean_ns is None or not in_flight or row["failed"]:
         return None
-    share = row["throughput_per_s"] * mean_ns / 1e9 / row["in_flight_mean"] - 1
-    return share, max(LITTLE_SHARE, 2 * mean_ns / window_ns)
+    share = row["throughput_per_s"] * mean_ns / 1e9 / in_flight - 1
+    return share, LITTLE_SHARE + row["in_flight_cut"] / in_flight
+
+
+def little_fails(row: Row) -> str | None:
+    """Say that the law does not hold; None if it does, or cannot be asked."""
+    found = little(row)
+    if found is None or abs(found[0]) <= found[1]:
+        return None
+    product = row["throughput_per_s"] * row["service_mean_ns"] / 1e9
+    return f"throughput x mean service time is {product:.3g}, {row['in_flight_mean']:.3g} were in flight"
 
 
 def stages(row: Row) -> tuple[float, float] | None:

@@ -62,7 +62,8 @@ class Stages:
 class Measurement:
     """What one window saw; the durations are None when nothing completed in it.
 
-    `arrived` fell due in the window, `unsent` of them were not sent; `in_flight` has a mean for each of 20 parts.
+    `arrived` fell due in the window, `unsent` of them were not sent; `in_flight` has a mean for each of 20 parts,
+    `in_flight_cut` is what the window's edges cut through.
     """
 
     window: Window
@@ -76,6 +77,7 @@ class Measurement:
     send_lag_p50_ns: float | None
     send_lag_p99_ns: float | None
     in_flight_mean: float
+    in_flight_cut: float
     in_flight: tuple[float, ...]
 
 
@@ -103,6 +105,7 @@ def measure(rows: Rows, window: Window, percents: Sequence[float] = PERCENTS) ->
         send_lag_p50_ns=nearest_rank(lags, 50) if len(lags) else None,
         send_lag_p99_ns=nearest_rank(lags, 99) if len(lags) else None,
         in_flight_mean=in_flight_mean(rows, window),
+        in_flight_cut=in_flight_cut(rows, window),
         in_flight=parts,
     )
 
@@ -152,6 +155,20 @@ def in_flight_mean(rows: Rows, window: Window) -> float:
     done_ns = np.where(sent["done_ns"] > 0, sent["done_ns"], window.end_ns)
     overlap_ns = np.minimum(done_ns, window.end_ns) - np.maximum(sent["sent_ns"], window.start_ns)
     return float(np.maximum(overlap_ns, 0).sum() / window.length_ns)
+
+
+def in_flight_cut(rows: Rows, window: Window) -> float:
+    """Return what the window's edges cut through, in mean requests in flight.
+
+    That is the time before the window of what ended in it, and the time inside of what did not end in it: by no more
+    than this throughput x mean service time may differ from the mean in flight.
+    """
+    sent = rows[rows["sent_ns"] > 0]
+    ended = (sent["done_ns"] >= window.start_ns) & (sent["done_ns"] < window.end_ns)
+    before_ns = np.maximum(window.start_ns - sent["sent_ns"][ended], 0).sum()
+    still = sent[(sent["sent_ns"] < window.end_ns) & ((sent["done_ns"] >= window.end_ns) | (sent["done_ns"] == 0))]
+    inside_ns = (window.end_ns - np.maximum(still["sent_ns"], window.start_ns)).sum()
+    return float((before_ns + inside_ns) / window.length_ns)
 
 
 def in_flight_parts(rows: Rows, window: Window, parts: int) -> tuple[float, ...]:

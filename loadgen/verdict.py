@@ -78,7 +78,8 @@ def _failing(case: Case) -> tuple[str, str] | None:
 def _records_disagree(case: Case) -> tuple[str, str] | None:
     residual_ns = case.row["little_residual_ns"]
     if not residual_ns:
-        return None
+        fails = checks.little_fails(case.row)
+        return ("records_disagree", fails) if fails else None
     off = f"{residual_ns / 1e6:.3g} ms off the worker's own count of requests in flight"
     return "records_disagree", f"the rows' service times are {off}: a row is lost or stamped twice"
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from test_points import TARGET, ZERO, constant_rows, point
 
@@ -45,3 +46,27 @@ def test_what_cannot_be_checked_is_said() -> None:
     row = points.point_row(log, constant_rows(2, 500), TARGET)
     assert "server's counts not known" in row["checks"]
     assert "stages not known" in row["checks"]
+
+
+def test_a_request_that_an_edge_cuts_is_allowed_for() -> None:
+    """One that is held up beyond the window's end is in flight and not in the mean: by as much the law may differ."""
+    rows = constant_rows(2, 500)
+    late = rows[-1:].copy()
+    window = point().window
+    late["due_ns"] = late["sent_ns"] = window.start_ns + window.length_ns // 2
+    late["done_ns"] = window.end_ns + window.length_ns
+    log = replace(point(), in_flight_ns=None)
+    row = points.point_row(log, np.concatenate([rows, late]), TARGET)
+    found = checks.little(row)
+    assert found is not None
+    assert -0.26 < found[0] < -0.15
+    assert abs(found[0]) <= found[1]
+    assert row["verdict"] != "records_disagree"
+
+
+def test_little_that_fails_marks_the_point() -> None:
+    """Times that do not fit the requests in flight: the point is marked, with both figures."""
+    row = points.point_row(point(), constant_rows(2, 500), TARGET)
+    assert checks.little_fails(row) is None
+    assert checks.little_fails(row | {"in_flight_mean": 3.0}) is not None
+    assert "3 were in flight" in str(checks.little_fails(row | {"in_flight_mean": 3.0}))

