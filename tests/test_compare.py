@@ -23,7 +23,6 @@ from analysis.compare.sides import Side, read
 from analysis.tidy import Loaded
 from loadgen.errors import PlanError
 
-RNG = np.random.default_rng(8)
 DIFFERENT = {"different", "probably different"}
 
 
@@ -50,11 +49,11 @@ def side(label: str, takes: Sequence[Mapping[Any, float]], *, half: float | None
 
 
 def scattered(
-    factor: float, takes: int, scatter: float, levels: Sequence[float] = (1, 2, 4, 8)
+    rng: np.random.Generator, factor: float, takes: int, scatter: float, levels: Sequence[float] = (1, 2, 4, 8)
 ) -> list[dict[float, float]]:
     """Return takes whose every point scatters by itself."""
     return [
-        {level: factor * 10 * level * math.exp(scatter * RNG.standard_normal()) for level in levels}
+        {level: factor * 10 * level * math.exp(scatter * rng.standard_normal()) for level in levels}
         for _ in range(takes)
     ]
 
@@ -72,14 +71,14 @@ def test_equal_sides_are_called_different_as_rarely_as_stated_and_5_percent_is_f
 
     Five takes a side, each point of which scatters by 1.5 %.
     """
-    choices = Choices(quantities=("throughput_per_s",))
+    rng, choices = np.random.default_rng(8), Choices(quantities=("throughput_per_s",))
     alarms = at_points = found = 0
     for _ in range(400):
-        a = side("a", scattered(1, 5, 0.015))
-        equal = between([a, side("b", scattered(1, 5, 0.015))], choices)
+        a = side("a", scattered(rng, 1, 5, 0.015))
+        equal = between([a, side("b", scattered(rng, 1, 5, 0.015))], choices)
         alarms += equal.whole[0].verdict in DIFFERENT
         at_points += any(pair.verdict in DIFFERENT for pair in equal.points)
-        slower = between([a, side("b", scattered(1 / 1.05, 5, 0.015))], choices)
+        slower = between([a, side("b", scattered(rng, 1 / 1.05, 5, 0.015))], choices)
         found += slower.whole[0].verdict in DIFFERENT and slower.whole[0].ratio < 1  # type: ignore[operator]
     assert alarms <= 0.07 * 400
     assert at_points <= 0.07 * 400
@@ -88,9 +87,9 @@ def test_equal_sides_are_called_different_as_rarely_as_stated_and_5_percent_is_f
 
 def test_what_is_called_equivalent_rarely_is_beyond_the_margin() -> None:
     """Sides exactly the margin apart are called equivalent in at most 5 % (+-2) of comparisons."""
-    choices = Choices(quantities=("throughput_per_s",), margin=0.02)
+    rng, choices = np.random.default_rng(9), Choices(quantities=("throughput_per_s",), margin=0.02)
     wrong = [
-        between([side("a", scattered(1, 5, 0.01, [1])), side("b", scattered(1.02, 5, 0.01, [1]))], choices)
+        between([side("a", scattered(rng, 1, 5, 0.01, [1])), side("b", scattered(rng, 1.02, 5, 0.01, [1]))], choices)
         for _ in range(400)
     ]
     assert sum(found.whole[0].verdict == "equivalent" for found in wrong) <= 0.07 * 400
@@ -154,6 +153,7 @@ def test_how_much_longer_is_by_the_square() -> None:
     )
     takes = verdicts.longer(Contrast(0.0, error * math.log1p(0.02) / 0.02, 19, "takes"), 0.02, (5, 5))
     assert takes == "about 80 takes a side would"
+    assert verdicts.longer(Contrast(0.0, 9.0, 19, "takes"), 0.02, (5, 5)) == "more than 1,000 takes a side would"
 
 
 def test_times_that_grow_are_slower_and_throughput_that_grows_is_faster() -> None:
@@ -245,6 +245,19 @@ def test_points_not_to_be_used_are_shown_and_named_but_not_tested(verdict: str) 
     assert not found.whole
     assert not found.failed
     assert found.decisions[0].outcome == "cannot tell"
+
+
+def test_takes_not_to_be_used_leave_the_others_and_are_named(tmp_path: Path) -> None:
+    """Of a folder's runs the one that drifted is named by its folder; the others are compared."""
+    for name in ("a/1", "a/2", "b/3", "b/4", "b/5"):
+        write_run(tmp_path / name, Story(concurrency=(1,), seed=int(name[-1])))
+    table = pl.read_parquet(tmp_path / "b" / "5" / "points.parquet")
+    table.with_columns(verdict=pl.lit("drifting"), reason=pl.lit("")).write_parquet(
+        tmp_path / "b" / "5" / "points.parquet"
+    )
+    found = compare([tmp_path / "a", tmp_path / "b"], Choices(quantities=("p50_ns",)))
+    assert [(pair.takes_a, pair.takes_b, pair.basis) for pair in found.points] == [(2, 2, "takes")]
+    assert found.unsteady == ("b, concurrency 1, 5: drifting; not compared",)
 
 
 def test_the_whole_sweep_is_one_number_a_take() -> None:
@@ -375,9 +388,12 @@ def test_a_limit_fails_only_where_it_is_shown(
 def test_limits_of_many_points_hold_together() -> None:
     """Sides that keep a limit at 8 points fail it in at most 5 % (+-3) of comparisons."""
     levels = [float(level) for level in range(1, 9)]
+    rng = np.random.default_rng(10)
     choices = Choices(quantities=("throughput_per_s",), fail_if=("throughput_per_s < 1.0x",))
     failed = [
-        between([side("a", scattered(1, 4, 0.02, levels)), side("b", scattered(1, 4, 0.02, levels))], choices).failed
+        between(
+            [side("a", scattered(rng, 1, 4, 0.02, levels)), side("b", scattered(rng, 1, 4, 0.02, levels))], choices
+        ).failed
         for _ in range(200)
     ]
     assert sum(failed) <= 0.08 * 200

@@ -13,7 +13,7 @@ from analysis.compare.contrast import Contrast, Scatter, geometric
 from analysis.compare.limits import Decision, Limit
 from analysis.compare.pairing import Found
 from analysis.compare.result import ALL_POINTS, QUANTITIES, Choices, Comparison, Pair
-from analysis.compare.sides import Side, read, side_of
+from analysis.compare.sides import Side, Take, read, side_of
 from analysis.quantities import UNITS, suffix
 from analysis.readable import listed
 from analysis.sources import load
@@ -203,13 +203,20 @@ def _unpaired(baseline: Side, others: Sequence[Side]) -> list[str]:
 
 def _unsteady(sides: Sequence[Side]) -> list[str]:
     return [
-        f"{side.label}, {place.words}{f', take {take.number}' if len(takes) > 1 else ''}: "
+        f"{side.label}, {place.words}{_which(take, takes)}: "
         f"{take.verdict}{f' ({take.reason})' if take.reason else ''}; not compared"
         for side in sides
         for place, takes in side.takes.items()
         for take in takes
         if not take.usable
     ]
+
+
+def _which(take: Take, takes: Sequence[Take]) -> str:
+    """Name a take where there are several: by its run where those are several, by its number where it has them."""
+    run = f", {take.run}" if len({each.run for each in takes}) > 1 else ""
+    number = f", take {take.number}" if sum(each.run == take.run for each in takes) > 1 else ""
+    return run + number
 
 
 def _about_takes(sides: Sequence[Side], points: Sequence[Found]) -> list[str]:

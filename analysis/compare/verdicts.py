@@ -7,6 +7,7 @@ from analysis import stats
 from analysis.compare.contrast import Contrast
 
 ALPHA = 0.05
+MANY = 1000
 TAIL_PERCENTILES = ("p95", "p99")
 
 
@@ -79,9 +80,12 @@ def longer(contrast: Contrast, margin: float, takes: tuple[int, int]) -> str:
     """Say what it would take to tell: the interval shrinks as the root of the time, or of the number of takes."""
     half, size, limit = contrast.half(), abs(contrast.value), math.log1p(margin)
     wanted = max(limit - size, size, limit / 2)
-    times = max(2, math.ceil((half / wanted) ** 2))
+    factor = (half / wanted) ** 2
     if contrast.basis == "windows":
-        return f"about {times} times longer would"
-    if contrast.basis == "floor":
-        return f"about {max(2, times)} takes a side would"
-    return f"about {max(max(takes) + 1, math.ceil(max(takes) * (half / wanted) ** 2))} takes a side would"
+        return f"{_about(max(2, factor))} times longer would"
+    least = max(takes) + 1
+    return f"{_about(max(least, max(takes) * factor))} takes a side would"
+
+
+def _about(count: float) -> str:
+    return f"about {math.ceil(count)}" if count <= MANY else f"more than {MANY:,}"

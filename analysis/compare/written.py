@@ -11,7 +11,7 @@ from analysis.readable import MISSING, counted, duration, listed, number
 
 SIMULATED = "SIMULATED: a stand-in model, a stub or synthetic inputs; no physics figure."
 HEADINGS = ("load", "quantity", "A", "B", "B - A", "B / A", "takes", "verdict")
-NAMED_PLACES = 4
+NAMED_PLACES, NAMED_UNSTEADY = 4, 6
 RULE = (
     "Intervals are 95 %. Verdicts and limits hold together for all points of a quantity (Holm): of sides that are "
     "equal at every point, one comparison in twenty names a point different."
@@ -120,7 +120,11 @@ def _few(places: Sequence[str]) -> str:
 
 
 def _remarks(found: Comparison) -> Sequence[str]:
-    return [*found.unsteady, *found.unpaired, *found.notes]
+    """Return what must be known besides; of points not to be used the first few by name."""
+    named = found.unsteady[:NAMED_UNSTEADY]
+    further = len(found.unsteady) - len(named)
+    more = [f"... and {counted(further, 'further point')} not to be used (all are in --json)"] if further else []
+    return [*named, *more, *found.unpaired, *found.notes]
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
