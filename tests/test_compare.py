@@ -67,32 +67,32 @@ def only(found: Comparison, quantity: str = "throughput_per_s") -> list[Pair]:
 
 
 def test_equal_sides_are_called_different_as_rarely_as_stated_and_5_percent_is_found() -> None:
-    """Of 400 comparisons at most 5 % (+-2) name any of four points; sides 5 % apart are found in nearly all.
+    """Of 150 comparisons at most 5 % (+-4) name any of four points; sides 5 % apart are found in nearly all.
 
     Five takes a side, each point of which scatters by 1.5 %.
     """
     rng, choices = np.random.default_rng(8), Choices(quantities=("throughput_per_s",))
     alarms = at_points = found = 0
-    for _ in range(400):
+    for _ in range(150):
         a = side("a", scattered(rng, 1, 5, 0.015))
         equal = between([a, side("b", scattered(rng, 1, 5, 0.015))], choices)
         alarms += equal.whole[0].verdict in DIFFERENT
         at_points += any(pair.verdict in DIFFERENT for pair in equal.points)
         slower = between([a, side("b", scattered(rng, 1 / 1.05, 5, 0.015))], choices)
         found += slower.whole[0].verdict in DIFFERENT and slower.whole[0].ratio < 1  # type: ignore[operator]
-    assert alarms <= 0.07 * 400
-    assert at_points <= 0.07 * 400
-    assert found >= 0.99 * 400
+    assert alarms <= 0.09 * 150
+    assert at_points <= 0.09 * 150
+    assert found >= 0.99 * 150
 
 
 def test_what_is_called_equivalent_rarely_is_beyond_the_margin() -> None:
-    """Sides exactly the margin apart are called equivalent in at most 5 % (+-2) of comparisons."""
+    """Sides exactly the margin apart are called equivalent in at most 5 % (+-4) of comparisons."""
     rng, choices = np.random.default_rng(9), Choices(quantities=("throughput_per_s",), margin=0.02)
     wrong = [
         between([side("a", scattered(rng, 1, 5, 0.01, [1])), side("b", scattered(rng, 1.02, 5, 0.01, [1]))], choices)
-        for _ in range(400)
+        for _ in range(150)
     ]
-    assert sum(found.whole[0].verdict == "equivalent" for found in wrong) <= 0.07 * 400
+    assert sum(found.whole[0].verdict == "equivalent" for found in wrong) <= 0.09 * 150
 
 
 @settings(deadline=None)
@@ -386,7 +386,7 @@ def test_a_limit_fails_only_where_it_is_shown(
 
 
 def test_limits_of_many_points_hold_together() -> None:
-    """Sides that keep a limit at 8 points fail it in at most 5 % (+-3) of comparisons."""
+    """Sides that keep a limit at 8 points fail it in at most 5 % (+-5) of comparisons."""
     levels = [float(level) for level in range(1, 9)]
     rng = np.random.default_rng(10)
     choices = Choices(quantities=("throughput_per_s",), fail_if=("throughput_per_s < 1.0x",))
@@ -394,9 +394,9 @@ def test_limits_of_many_points_hold_together() -> None:
         between(
             [side("a", scattered(rng, 1, 4, 0.02, levels)), side("b", scattered(rng, 1, 4, 0.02, levels))], choices
         ).failed
-        for _ in range(200)
+        for _ in range(80)
     ]
-    assert sum(failed) <= 0.08 * 200
+    assert sum(failed) <= 0.1 * 80
 
 
 # --- what is written -----------------------------------------------------------------------------------------------
