@@ -82,7 +82,14 @@ def grid(*, simulated: bool = False) -> Frames:
         for pod in ("10.0.0.1:8002", "10.0.0.2:8002")
     ]
     rates = [_open_row(rate) for rate in (10.0, 20.0, 30.0)]
-    both = pl.concat([closed, points(*rates, run="open", label="open", simulated=simulated)])
+    one = points(*({**row, "throughput_per_s": 0.6 * row["throughput_per_s"]} for row in rows), run="one", gpus=1)
+    both = pl.concat(
+        [
+            closed,
+            one.with_columns(simulated=pl.lit(simulated)),
+            points(*rates, run="open", label="open", simulated=simulated),
+        ]
+    )
     answers = [
         {"label": label, "quantity": quantity, "value": value}
         for label, shift in (("service", 0.0), ("standalone", 1.0))

@@ -415,8 +415,8 @@ def test_a_line_is_found_in_the_sizes_and_residuals_are_what_it_leaves() -> None
     rows = chart_frames.requests(points).with_columns(
         done_ns=pl.col("sent_ns") + 11 * MS + 4 * pl.col("request_bytes")
     )
-    bad = rows.head(50).with_columns(outcome=pl.lit("timeout"), done_ns=pl.col("sent_ns") + 9 * S)
-    spec = spec_of("latency-size", Frames(points=points, requests=pl.concat([rows, bad])))
+    bad = rows.with_columns(outcome=pl.lit("timeout"), done_ns=pl.col("sent_ns") + 9 * S)
+    spec = spec_of("latency-size", Frames(points=points, requests=pl.concat([rows, bad, bad])))
     assert "11 ms + 4 ms/MB" in subtitle(spec)
     of = max(spec["datasets"].values(), key=lambda each: "residual" in each[0])
     assert [row["value"] for row in of] == pytest.approx([15, 19, 23, 27, 31])
@@ -508,7 +508,8 @@ def test_other_numbers_of_instances_or_gpus_are_no_takes() -> None:
         for c in (1, 2)
     ]
     frames = Frames(points=chart_frames.points(*rows))
-    for name in ("gpus-compared", "throughput-by-gpus", "concurrency-throughput", "single-pass", "configurations"):
+    names = ("gpus-compared", "throughput-by-gpus", "concurrency-throughput", "single-pass", "takes-overlay")
+    for name in (*names, "configurations"):
         drawn = rows_of(spec_of(name, frames))
         assert {10.0, 40.0, 15.0, 70.0} <= set(drawn["value"]), name
         assert (drawn["takes"] == 1).all()
@@ -530,3 +531,21 @@ def test_the_columns_that_a_chart_names_are_all_it_needs(
     except PlanError as refused:
         drawn = refused
     assert "datasets" in drawn if isinstance(drawn, dict) else "nothing to draw" in str(drawn)
+
+
+def test_one_count_is_no_scaling() -> None:
+    """A single number of GPUs, or concurrency, is refused: a law needs something to go along."""
+    frames = Frames(points=chart_frames.points({"concurrency": 1, "throughput_per_s": 1.0}))
+    for name in ("scaling", "scaling-gpus", "scaling-instances"):
+        with pytest.raises(PlanError, match="only one value"):
+            NAMED[name](frames)
+
+
+def test_scaling_with_gpus_takes_the_best_load_of_one_number_of_instances() -> None:
+    """1 GPU: 10/s at concurrency 1 and 12/s at 4; 2 GPUs 20/s at 4: 12, 20, efficiency 83 %; other instances apart."""
+    rows = [(1, 2, 1, 10.0), (1, 2, 4, 12.0), (2, 2, 1, 11.0), (2, 2, 4, 20.0), (1, 1, 4, 99.0)]
+    frame = chart_frames.points(
+        *({"gpus": g, "instances": i, "concurrency": c, "throughput_per_s": x} for g, i, c, x in rows)
+    )
+    drawn = rows_of(spec_of("scaling-gpus", Frames(points=frame)))
+    assert sorted(drawn["value"]) == pytest.approx([12, 20, 100 * 20 / 24, 100])

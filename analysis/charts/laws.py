@@ -148,6 +148,8 @@ def _scaled(title: str, points: pl.DataFrame, x_title: str, told: str) -> Chart:
     of = tidy.curve(points.with_columns(series=pl.lit(MEASURED)), THROUGHPUT, "count")
     if not of["value"].is_not_null().any():
         raise nothing(title, "no throughput was measured")
+    if of["x"].n_unique() == 1:
+        raise nothing(title, f"only one value of {x_title.lower()} was measured")
     found = scaling.scaling(sweep_levels(of))
     lines, words = law_lines(of, found)
     every = tuple(of["x"])

@@ -150,7 +150,7 @@ def _sizes_panel(of: pl.DataFrame, line: pl.DataFrame, unit: str) -> Any:  # noq
     tooltip = marks.tips("x:Q|MB|.3f", f"value:Q|median, {unit}|,.4~g", "requests:Q")
     title = f"Service time ({unit})"
     y = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False))
-    x = alt.X("x:Q", scale=alt.Scale(zero=False), axis=alt.Axis(labels=False, ticks=False, title=None))
+    x = alt.X("x:Q", scale=alt.Scale(zero=False, padding=8), axis=alt.Axis(labels=False, ticks=False, title=None))
     base, fit = alt.Chart(of).encode(x=x, tooltip=tooltip), alt.Chart(line).encode(x=x)
     layers = [
         fit.mark_area(opacity=0.2, color=theme.VERMILLION).encode(y=alt.Y("low:Q", title=title), y2="high:Q"),
@@ -162,7 +162,7 @@ def _sizes_panel(of: pl.DataFrame, line: pl.DataFrame, unit: str) -> Any:  # noq
 
 
 def _residual_panel(of: pl.DataFrame, unit: str) -> Any:  # noqa: ANN401 - altair's types
-    x = alt.X("x:Q", title="Request (MB)", scale=alt.Scale(zero=False))
+    x = alt.X("x:Q", title="Request (MB)", scale=alt.Scale(zero=False, padding=8))
     tooltip = marks.tips("x:Q|MB|.3f", f"residual:Q|{unit}|.3~g")
     points = alt.Chart(of).mark_point(color=theme.BLUE, filled=True, size=40, opacity=1)
     zero = alt.Chart(pl.DataFrame({"y": [0.0]})).mark_rule(strokeDash=[5, 4], color=theme.GREY).encode(y="y:Q")

@@ -74,7 +74,7 @@ def takes_overlay(points: pl.DataFrame) -> Chart:
     take = pl.concat_str(
         *map(pl.col, names), pl.lit("take ") + pl.col("repeat").fill_null(1).cast(pl.String), separator=", "
     )
-    named = full.with_columns(series=take)
+    named = tidy.distinguished(full.with_columns(series=take), keep=True)
     of = tidy.curve(named, THROUGHPUT)
     (kept,), told = tidy.capped(of)
     panel = marks.curves(kept, Axes(levels.axis(full).title, "Throughput", "events/s"), marks.look(kept, columns=2))
@@ -186,9 +186,7 @@ def stage_areas(points: pl.DataFrame) -> Chart:
         tooltip=tooltip,
     )
     edges = base.mark_rule(strokeWidth=3, opacity=0.9)
-    one = (
-        "" if points["server_queue_ns"].null_count() == 0 else "Points without the server's statistics are left out."
-    )
+    one = "" if full["server_queue_ns"].null_count() == 0 else "Points without the server's statistics are left out."
     below = "A remainder below 0 (clocks, other clients) is drawn as 0." if clipped else ""
     panel = alt.layer(base.mark_area(opacity=0.8, line=False), edges)
     return marks.entitled(panel, "Where the time goes", full, told, "Means over takes.", one, below)

@@ -192,6 +192,7 @@ def diagonal(points: pl.DataFrame, count: str = "instances") -> tuple[pl.DataFra
     the concurrency of the highest mean throughput.
     """
     known = one_series(points.filter(pl.col(count).is_not_null()), count)
+    known = distinguished(known, count, "concurrency")
     on = known.filter(pl.col("concurrency").cast(pl.Float64) == pl.col(count).cast(pl.Float64))
     counts, have = set(known[count]), set(on[count])
     if count == "instances" and counts and 2 * len(have) >= len(counts):
@@ -208,17 +209,18 @@ def diagonal(points: pl.DataFrame, count: str = "instances") -> tuple[pl.DataFra
     return chosen, "At the concurrency of the highest throughput."
 
 
-def distinguished(points: pl.DataFrame, place: str = "level", *, keep: bool = False) -> pl.DataFrame:
+def distinguished(points: pl.DataFrame, *place: str, keep: bool = False) -> pl.DataFrame:
     """Name series by what sets configurations apart: label, GPUs, instances; one alone keeps its label.
 
-    A count that goes with the place, as on the diagonal concurrency = instances, sets nothing apart. With `keep` the
-    name that a series has stays in front.
+    A count that goes with the place (the load, if none is given), as on the diagonal concurrency = instances, sets
+    nothing apart. With `keep` the name that a series has stays in front.
     """
+    place = place or ("level",)
     words = [pl.col("series")] if keep or points["series"].n_unique() > 1 else []
     for column, noun in (("gpus", "GPU"), ("instances", "instance")):
-        counts = points.group_by("series", place).agg(several=pl.col(column).drop_nulls().n_unique())["several"]
+        counts = points.group_by("series", *place).agg(several=pl.col(column).drop_nulls().n_unique())["several"]
         most: Any = counts.max()
-        if column != place and (most or 0) > 1:
+        if column not in place and (most or 0) > 1:
             words.append(pl.col(column).map_elements(_counter(noun), pl.String))
     return points.with_columns(series=pl.concat_str(words, separator=", ", ignore_nulls=True)) if words else points
 
