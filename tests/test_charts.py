@@ -329,6 +329,13 @@ def test_standalone_is_interpolated_inside_its_range_only_and_marked() -> None:
     assert "interpolated" in subtitle(spec)
 
 
+def test_standalone_figures_of_another_source_are_marked_beside_our_runs() -> None:
+    """Real runs against figures read from the studies: the subtitle names both."""
+    points = chart_frames.points({"concurrency": 8, "mu": 20.0, "throughput_per_s": 40.0})
+    frames = Frames(points=points, standalone=pl.read_csv(FIXTURES / "studies_standalone.csv"))
+    assert "Data: figures read from the studies, loadgen." in subtitle(spec_of("pileup", frames))
+
+
 def test_the_service_is_the_highest_of_all_loads() -> None:
     """Of several concurrencies and takes at a pile-up, the load of the highest mean counts, as mean of its takes."""
     rows = [
@@ -542,7 +549,7 @@ def test_one_count_is_no_scaling() -> None:
 
 
 def test_scaling_with_gpus_takes_the_best_load_of_one_number_of_instances() -> None:
-    """1 GPU: 10/s at concurrency 1 and 12/s at 4; 2 GPUs 20/s at 4: 12, 20, efficiency 83 %; other instances apart."""
+    """1 GPU: 10/s at concurrency 1, 12/s at 4; 2 GPUs 20/s at 4: 12, 20, efficiency 83 %; other instances apart."""
     rows = [(1, 2, 1, 10.0), (1, 2, 4, 12.0), (2, 2, 1, 11.0), (2, 2, 4, 20.0), (1, 1, 4, 99.0)]
     frame = chart_frames.points(
         *({"gpus": g, "instances": i, "concurrency": c, "throughput_per_s": x} for g, i, c, x in rows)

@@ -30,8 +30,7 @@ def placed(points: pl.DataFrame, gpus: pl.DataFrame) -> pl.DataFrame:
 
     Joined by run and point, never by position: rows in another order change nothing.
     """
-    facts = tidy.completed(points)
-    facts = facts if "level" in facts.columns else tidy.loaded(facts)
+    facts = points if {"series", "level"} <= set(points.columns) else tidy.loaded(points)
     on = ["run", "point"] if "run" in gpus.columns and "run" in points.columns else ["point"]
     own = [name for name in gpus.columns if name in on or name not in facts.columns]
     joined = gpus.select(own).join(facts, on=on, how="inner", maintain_order="left")

@@ -84,6 +84,8 @@ def service_curve(points: pl.DataFrame) -> pl.DataFrame:
     """Return the highest throughput of the service at each pile-up: of all loads, the one of the highest mean."""
     full = tidy.completed(points).filter(pl.col("mu").is_not_null(), pl.col("throughput_per_s").is_not_null())
     full = full.with_columns(series=pl.coalesce("label", "run", pl.lit(SERVICE)))
+    # Logs of traccc come as points too, where everything is loaded into one table.
+    full = full.filter(pl.col("kind").ne_missing(pl.lit("traccc"))) if "kind" in full.columns else full
     place = [
         name for name in ("mu", "series", "instances", "gpus", "concurrency", "rate_per_s") if name in full.columns
     ]
@@ -149,9 +151,8 @@ def _against_pileup(title: str, points: pl.DataFrame, standalone: pl.DataFrame, 
         panels.append(_ratio_panel(ratio, axes, by))
     told = INTERPOLATED if any(not ratio["measured"].all() for ratio in below) else ""
     most = "Service: the highest throughput of all loads at each pile-up."
-    whole = pl.concat(
-        [points, *([standalone.select("source")] if "source" in standalone.columns else [])], how="diagonal_relaxed"
-    )
+    told_of = [standalone.select("kind")] if "kind" in standalone.columns else []
+    whole = pl.concat([points, *told_of], how="diagonal_relaxed")
     panel = marks.stacked(*panels) if devices else panels[0]
     return marks.entitled(panel, title, whole, most, marks.band_words(of), told)
 
