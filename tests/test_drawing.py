@@ -226,7 +226,9 @@ def test_the_command_writes_every_kind(tmp_path: Path, kind: str) -> None:
 def test_a_label_cannot_end_the_script_of_a_page() -> None:
     """What came with a run stays text in the page."""
     page = drawing.content({"title": "</script><script>alert(1)</script>"}, "html", "<b>").decode()
-    assert "alert(1)</script><" not in page
+    ours = page.split('vegaEmbed("#chart"')[1]
+    assert ours.count("</script>") == 1
+    assert "alert(1)" in ours.split("</script>", maxsplit=1)[0]
     assert "<title>&lt;b&gt;</title>" in page
 
 
