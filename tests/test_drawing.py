@@ -228,6 +228,7 @@ def test_a_label_cannot_end_the_script_of_a_page() -> None:
     page = drawing.content({"title": "</script><script>alert(1)</script>"}, "html", "<b>").decode()
     ours = page.split('vegaEmbed("#chart"')[1]
     assert ours.count("</script>") == 1
+    assert "<" not in ours.split("</script>", maxsplit=1)[0]
     assert "alert(1)" in ours.split("</script>", maxsplit=1)[0]
     assert "<title>&lt;b&gt;</title>" in page
 
