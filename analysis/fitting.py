@@ -40,9 +40,12 @@ def fitted(
 
 def _walked(node: Any, colours: Mapping[str, str], stretch: tuple[float, float, float], key: str) -> Any:  # noqa: ANN401 - any JSON
     if isinstance(node, dict):
-        return {
+        done = {
             name: value if name in SPARED else _walked(value, colours, stretch, name) for name, value in node.items()
         }
+        if key == "legend" and "columns" in done:
+            done["columns"] = max(1, round(done["columns"] * min(1.0, stretch[0] / stretch[2])))
+        return done
     if isinstance(node, list):
         return [_walked(item, colours, stretch, key) for item in node]
     if isinstance(node, str):

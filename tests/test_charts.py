@@ -329,6 +329,23 @@ def test_standalone_is_interpolated_inside_its_range_only_and_marked() -> None:
     assert "interpolated" in subtitle(spec)
 
 
+def test_runs_labelled_by_their_pile_up_are_one_service() -> None:
+    """A run a pile-up is one curve; hollow for its objection, which is not called interpolation."""
+    runs = [
+        chart_frames.points(
+            {"concurrency": 8, "mu": mu, "throughput_per_s": 800 / mu, "verdict": "too_few"},
+            run=f"mu{mu:g}",
+            label=f"mu{mu:g}",
+        )
+        for mu in (20.0, 80.0)
+    ]
+    spec = spec_of("pileup-ratio", Frames(points=pl.concat(runs), standalone=alone((20.0, 32.0), (80.0, 2.0))))
+    drawn = rows_of(spec).filter(pl.col("series") == pileup.SERVICE)
+    assert drawn["value"].to_list() == pytest.approx([40, 10, 40 / 32, 5])
+    assert "interpolated" not in subtitle(spec)
+    assert marks.HOLLOW in subtitle(spec)
+
+
 def test_standalone_figures_of_another_source_are_marked_beside_our_runs() -> None:
     """Real runs against figures read from the studies: the subtitle names both."""
     points = chart_frames.points({"concurrency": 8, "mu": 20.0, "throughput_per_s": 40.0})

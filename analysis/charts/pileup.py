@@ -17,6 +17,7 @@ from analysis.readable import counted
 MU = "Average interactions per bunch crossing"
 SERVICE, SERVICE_SHORT = "as a service", "service"
 STANDALONE = Quantity("throughput_per_s", "Throughput", "events/s", low="low_per_s", high="high_per_s")
+BETWEEN = "standalone interpolated"
 INTERPOLATED = "Hollow ratios: the standalone figure is interpolated (log-log) between the pile-ups measured."
 
 
@@ -92,9 +93,7 @@ def service_curve(points: pl.DataFrame) -> pl.DataFrame:
     means = full.group_by(place, maintain_order=True).agg(mean=pl.col("throughput_per_s").mean())
     best = means.sort("mean", descending=True).unique(["series", "mu"], keep="first")
     chosen = full.join(best.select(place), on=place, how="semi", nulls_equal=True, maintain_order="left")
-    labels = chosen["series"].n_unique() > 1
-    name = pl.col("series") if labels else pl.lit(SERVICE)
-    return tidy.curve(chosen.with_columns(series=name), THROUGHPUT, "mu")
+    return tidy.curve(tidy.one_series(chosen, "mu", SERVICE), THROUGHPUT, "mu")
 
 
 def interpolated(of: pl.DataFrame, places: list[float]) -> pl.DataFrame:
@@ -111,7 +110,7 @@ def interpolated(of: pl.DataFrame, places: list[float]) -> pl.DataFrame:
     rows = [
         own.get(at) or {"x": at, "series": known["series"][0], "measured": False,
                         "value": math.exp(float(np.interp(math.log(at), log_x, log_y))),
-                        "note": "standalone interpolated"}
+                        "note": BETWEEN}
         for at in places if low <= at <= high
     ]  # fmt: skip
     return pl.DataFrame(rows, schema=tidy.CURVE)
@@ -125,7 +124,7 @@ def pileup_ratios(service: pl.DataFrame, alone: pl.DataFrame) -> pl.DataFrame:
     return ratios.with_columns(
         measured=pl.col("x").replace_strict(between, default=True, return_dtype=pl.Boolean) & pl.col("measured"),
         note=pl.when(~pl.col("x").replace_strict(between, default=True, return_dtype=pl.Boolean))
-        .then(pl.lit("standalone interpolated"))
+        .then(pl.lit(BETWEEN))
         .otherwise("note"),
     )  # fmt: skip
 
@@ -149,12 +148,12 @@ def _against_pileup(title: str, points: pl.DataFrame, standalone: pl.DataFrame, 
             x_values=every,
         )
         panels.append(_ratio_panel(ratio, axes, by))
-    told = INTERPOLATED if any(not ratio["measured"].all() for ratio in below) else ""
+    told = INTERPOLATED if any((ratio["note"] == BETWEEN).any() for ratio in below) else ""
     most = "Service: the highest throughput of all loads at each pile-up."
     told_of = [standalone.select("kind")] if "kind" in standalone.columns else []
     whole = pl.concat([points, *told_of], how="diagonal_relaxed")
     panel = marks.stacked(*panels) if devices else panels[0]
-    return marks.entitled(panel, title, whole, most, marks.band_words(of), told)
+    return marks.entitled(panel, title, whole, most, marks.band_words(of), marks.hollow_words(of), told)
 
 
 def _ratio_panel(ratio: pl.DataFrame, axes: Axes, by: Look) -> alt.LayerChart:
