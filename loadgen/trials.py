@@ -39,8 +39,9 @@ async def until_agreed(bench: Bench, point: Point, asked: ByWindows) -> Tried | 
         if not asked.total_requests:
             interrupted = await _window(bench, point, asked)
             edges += [] if interrupted else [await _edge(bench, point)]
-        bench.status = None if interrupted else _judged(bench, point, edges, asked)
-        _tell(bench, point, edges)
+        if not interrupted:
+            bench.status = _judged(bench, point, edges, asked)
+            _tell(bench, point, edges)
     return _tried(bench, point, edges, interrupted=interrupted)
 
 
@@ -53,7 +54,7 @@ async def _warmed_up(bench: Bench, point: Point, asked: ByWindows) -> bool:
     if asked.warmup_requests or asked.total_requests:
         return await _ended(bench, point, asked.warmup_requests)
     give_up_ns = clock.now_ns() + asked.interval_ms * clock.NS_PER_MS
-    while not (_rows(bench, point)["done_ns"] > 0).any() and clock.now_ns() < give_up_ns:
+    while not _count(bench, point) and clock.now_ns() < give_up_ns:
         if await wait(bench, POLL_NS):
             return True
     return False
@@ -62,16 +63,22 @@ async def _warmed_up(bench: Bench, point: Point, asked: ByWindows) -> bool:
 async def _window(bench: Bench, point: Point, asked: ByWindows) -> bool:
     bench.phase = "window"
     if asked.window_requests:
-        return await _ended(bench, point, len(_rows(bench, point)) + asked.window_requests)
+        return await _ended(bench, point, _count(bench, point) + asked.window_requests)
     return await wait(bench, round(STRETCH * asked.interval_ms * clock.NS_PER_MS))
 
 
 async def _ended(bench: Bench, point: Point, requests: int) -> bool:
     """Wait until so many requests of the point have ended; say whether that was interrupted."""
-    while requests and int((_rows(bench, point)["done_ns"] > 0).sum()) < requests:
+    while _count(bench, point) < requests:
         if await wait(bench, POLL_NS):
             return True
     return False
+
+
+def _count(bench: Bench, point: Point) -> int:
+    """Return how many requests of the point have ended, as the workers last said."""
+    progress = bench.progress
+    return progress.completed + progress.failed if progress and progress.point == point.number else 0
 
 
 async def _edge(bench: Bench, point: Point) -> Edge:

@@ -3,13 +3,16 @@
 import asyncio
 import json
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+import trustme
 from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
@@ -94,13 +97,13 @@ def test_answers_are_read_and_held_against_what_was_expected() -> None:
 
 
 @asynccontextmanager
-async def serving(handler: Handler, path: str = "/{rest:.*}") -> AsyncIterator[Endpoint]:
+async def serving(handler: Handler, context: ssl.SSLContext | None = None) -> AsyncIterator[Endpoint]:
     """Serve every request by `handler` on a free port of this host."""
     app = web.Application(client_max_size=1 << 30)
-    app.router.add_route("*", path, handler)
+    app.router.add_route("*", "/{rest:.*}", handler)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
     await site.start()
     assert site._server is not None
     port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
@@ -205,6 +208,31 @@ def test_deadlines_and_lost_connections_are_rows() -> None:
             free.bind(("127.0.0.1", 0))
             reply = await ask(Endpoint("", "m", http=f"127.0.0.1:{free.getsockname()[1]}"), b"{}\n")
             assert reply.outcome is Outcome.LOST
+
+    asyncio.run(main())
+
+
+def test_tls_checks_what_it_is_asked_to_check(tmp_path: Path) -> None:
+    """An authority that is not known is refused, one that is named is not; neither name nor chain, where so asked."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("elsewhere.example").configure_cert(context)
+
+    async def handler(_: web.Request) -> web.Response:
+        return web.Response()
+
+    async def main() -> None:
+        async with serving(handler, context) as target:
+            ca = str(tmp_path / "ca.pem")
+            for tls, outcome in {
+                Tls(ca): Outcome.LOST,
+                Tls(ca, server_name="elsewhere.example"): Outcome.OK,
+                Tls(ca, verify="chain"): Outcome.OK,
+                Tls(verify="chain"): Outcome.LOST,
+                Tls(verify="none"): Outcome.OK,
+            }.items():
+                assert (await ask(msgspec.structs.replace(target, tls=tls), b"{}\n")).outcome is outcome, tls
 
     asyncio.run(main())
 

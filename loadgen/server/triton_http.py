@@ -70,7 +70,9 @@ class TritonHttp:
 
     async def set_trace(self, settings: Mapping[str, str]) -> None:
         """Set trace settings of the whole server; they stay until somebody sets others."""
-        url, content = base_url(self.endpoint) + "/v2/trace/setting", msgspec.json.encode(settings)
+        url = base_url(self.endpoint) + "/v2/trace/setting"
+        listed = {name: [value] if name == "trace_level" else value for name, value in settings.items()}
+        content = msgspec.json.encode(listed)
         async with self._session.post(url, data=content, server_hostname=self._name) as got:
             if got.status != HTTPStatus.OK:
                 raise TargetError(f"{url}: {refusal_words(got.status, await got.read())}")

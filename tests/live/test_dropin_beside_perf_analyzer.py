@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -329,6 +330,23 @@ def test_exit_codes(bench: Bench, arguments: tuple[str, ...]) -> None:
     theirs, ours = bench.both(*filled)
     assert ours.done.returncode == theirs.done.returncode, ours.done.stderr
     assert "Traceback" not in ours.done.stderr
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_trace_settings_reach_the_server(bench: Bench, protocol: str) -> None:
+    """The server has the settings afterwards, as after perf_analyzer; what it refuses ends both alike."""
+    options = ("--request-count", "5", "--trace-level", "OFF", "--trace-rate")
+    page = f"http://{bench.server.http}/v2/trace/setting"
+    found = []
+    for run, rate in ((bench.run_theirs, "71"), (bench.run_ours, "73")):
+        assert run("-m", ECHO, *where(bench, protocol), *options, rate).done.returncode == 0
+        with urllib.request.urlopen(page) as answer:
+            found.append(json.loads(answer.read())["trace_rate"])
+    assert found == ["71", "73"]
+    theirs, ours = bench.both(
+        "-m", ECHO, *where(bench, protocol), "--request-count", "5", "--trace-level", "TIMESTAMPS"
+    )
+    assert ours.done.returncode == theirs.done.returncode
 
 
 def test_the_studys_command_lines(perf_analyzer: PerfAnalyzer, triton: embedded.Installation, tmp_path: Path) -> None:
