@@ -17,6 +17,7 @@ from analysis.runs import Run, open_run
 from inputs.source import open_source
 from loadgen.endpoint import UNIX, Endpoint, Prometheus, Tls
 from loadgen.errors import PlanError
+from loadgen.ladder import Ladder
 from loadgen.plan import (
     MAX_IN_FLIGHT,
     Arrivals,
@@ -233,12 +234,23 @@ def dry_run(plan: Plan) -> Iterator[str]:
         lengths = f"{plan.search.probe_s:g} to {plan.search.max_probe_s:g} s"
         yield f"probes of {lengths}, about {EXPECTED_PROBES[plan.search.over]}"
         return
+    if plan.ladder is not None:
+        yield from _ladder_words(plan.ladder, plan.stopping)
+        return
     for point in planned:
         again = f", repeat {point.repeat}" if plan.repeats > 1 else ""
         yield f"{point.number:>4}  {load_words(point.load)}{again}"
     least_s, most_s = (len(planned) * each_s for each_s in point_seconds(plan.stopping))
     seconds = f"{least_s:.0f} s" if least_s == most_s else f"{least_s:.0f} to {most_s:.0f} s"
     yield f"{counted(len(planned), 'point')}, {seconds} and the time to drain"
+
+
+def _ladder_words(ladder: Ladder, stopping: Stopping) -> Iterator[str]:
+    end = f"{ladder.end:g}" if ladder.end else "the latency limit"
+    way = "bisection" if ladder.binary else f"steps of {ladder.step:g}"
+    yield f"{ladder.over} from {ladder.start:g} to {end}, {way}"
+    least_s, most_s = point_seconds(stopping)
+    yield f"a level takes {least_s:.0f} to {most_s:.0f} s and the time to drain"
 
 
 def point_seconds(stopping: Stopping) -> tuple[float, float]:

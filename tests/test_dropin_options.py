@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadgen import plan as plans
+from loadgen.api import dry_run
 from loadgen.dropin.options import Asked, Range, parse
 from loadgen.dropin.table import LONG, SHORT
 from loadgen.dropin.translate import is_async, plan_of
@@ -221,6 +222,17 @@ def test_plans_of_the_drop_in_can_be_run_again() -> None:
     """Every option's field survives the plan's own JSON."""
     plan = planned("-l", "9", "--concurrency-range", "1:0", "--trace-rate", "2", "--warmup-request-count", "0")
     assert plans.from_json(plans.to_json(plan), "it") == plan
+
+
+def test_a_dry_run_of_such_a_plan_says_how_far_it_goes() -> None:
+    """Levels and seconds a level, by the rule's windows."""
+    lines = list(
+        dry_run(planned("-l", "9", "--binary-search", "--concurrency-range", "2:8", "-p", "1000", "-r", "5"))
+    )
+    assert lines[-2:] == ["concurrency from 2 to 8, bisection", "a level takes 4 to 6 s and the time to drain"]
+    assert (
+        "to the latency limit, steps of 2" in list(dry_run(planned("-l", "9", "--request-rate-range", "1:0:2")))[-2]
+    )
 
 
 @given(st.lists(st.text(max_size=12), max_size=6))

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -52,6 +53,8 @@ class Bench:
     server: RunningServer
     theirs: PerfAnalyzer
     folder: Path
+    ours: tuple[str, ...] = (sys.executable, "-m", "loadgen", "perf-analyzer")
+    path: str = os.environ.get("PATH", "")
 
     def both(self, *arguments: str) -> tuple["Outcome", "Outcome"]:
         """Run the same command line by each, in a folder of its own."""
@@ -66,10 +69,15 @@ class Bench:
     def run_ours(self, *arguments: str) -> "Outcome":
         """Run ours."""
         folder = fresh(self.folder / "ours")
-        command = [sys.executable, "-m", "loadgen", "perf-analyzer", *placed(arguments, folder)]
-        environment = {**os.environ, "LOADGEN_RUNS": str(folder / "runs")}
+        command = shlex.join([*self.ours, *placed(arguments, folder)])
+        environment = {**os.environ, "LOADGEN_RUNS": str(folder / "runs"), "PATH": self.path}
         done = subprocess.run(
-            command, env=environment, timeout=TIMEOUT_S, capture_output=True, text=True, check=False
+            ["/bin/sh", "-c", command],
+            env=environment,
+            timeout=TIMEOUT_S,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         return Outcome(done, folder)
 
@@ -350,11 +358,16 @@ def test_trace_settings_reach_the_server(bench: Bench, protocol: str) -> None:
 
 
 def test_the_studys_command_lines(perf_analyzer: PerfAnalyzer, triton: embedded.Installation, tmp_path: Path) -> None:
-    """The shell pattern of the study runs unchanged: header and lines as perf_analyzer's, levels in the file."""
+    """The shell pattern runs unchanged where ours is named perf_analyzer on PATH: same header, same lines."""
+    script = tmp_path / "bin" / "perf_analyzer"
+    script.parent.mkdir()
+    script.write_text(f"#!{sys.executable}\nfrom loadgen.perf_analyzer_cli import main\nmain()\n")
+    script.chmod(0o755)
     made = [sys.executable, "-m", "inputs", "synth", "--mu", "1", "--events", "2", "-o", str(tmp_path / "in.json")]
     subprocess.run(made, check=True, capture_output=True)
     with serving(lambda: serve_standin(directory=tmp_path / "standin", log=tmp_path / "log")) as server:
-        bench = Bench(server, perf_analyzer, tmp_path)
+        path = f"{script.parent}:{os.environ.get('PATH', '')}"
+        bench = Bench(server, perf_analyzer, tmp_path, ("perf_analyzer",), path)
         pattern = ["-m", "traccc-gpu", "-i", "grpc", "--input-data", str(tmp_path / "in.json")]
         pattern += ["--measurement-interval", "300", "--sync", "-f", "@out.csv", "-r", "30"]
         pattern += ["--collect-metrics", "--verbose-csv", "-u", server.grpc, "--metrics-url", server.metrics_url]
