@@ -63,7 +63,7 @@ class Printer:
         if not news.edges:
             self._print(layout.level_heading(news.load))
             return
-        if self._asked.verbose and len(news.edges) > 1 and not self._asked.request_count:
+        if self._asked.verbose and len(news.edges) > 1:
             latest = level_of(news.load, news.rows, news.edges[-2:], self._figures)
             self._print([layout.window(len(news.edges) - 1, latest)])
         if news.status is not None:

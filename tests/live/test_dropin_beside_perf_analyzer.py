@@ -226,6 +226,7 @@ CASES = {
     "rate http poisson": ("http", ECHO, ("--request-rate-range=30", "--request-distribution", "poisson")),
     "count windows": ("grpc", ECHO, ("--measurement-mode", "count_windows", "--measurement-request-count", "60")),
     "request count": ("grpc", ECHO, ("--request-count", "20", "--concurrency-range", "2")),
+    "request count verbose": ("http", ECHO, ("--request-count", "15", "-v")),
     "over the limit": ("grpc", ECHO, ("-l", "2")),
     "bisected": ("grpc", ECHO, ("-l", "500", "--concurrency-range", "1:3:1", "--binary-search")),
     "sequences": ("grpc", STATEFUL, ("-v", "--percentile", "90")),
