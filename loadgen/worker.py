@@ -42,7 +42,6 @@ from loadgen.records import PROBE_POINT, Outcome, Reply
 from loadgen.transport import Transport
 from loadgen.transport.direct import DirectTransport
 from loadgen.transport.grpcaio import GrpcAioTransport
-from loadgen.transport.http1 import HttpTransport
 from loadgen.transport.null import NullTransport
 from loadgen.walk import Bodies, Message, Sequences, Walk
 
@@ -240,6 +239,8 @@ def _transport(opening: Open) -> Transport:
     if opening.transport == "null":
         return NullTransport(clock.now_ns, lambda _: 0)
     if opening.transport == "http":
+        from loadgen.transport.http1 import HttpTransport  # noqa: PLC0415 - aiohttp takes a while to import
+
         return HttpTransport(opening.endpoint)
     if opening.transport == "grpcio":
         return GrpcAioTransport(
