@@ -61,7 +61,7 @@ class Size:
 
 SIZES = {
     "notebook": Size(WIDTH, HEIGHT, 1.0, 10_000),
-    "slide": Size(980, 470, 1.75, 940),
+    "slide": Size(940, 470, 1.75, 940),
     "column": Size(196, 150, 0.68, 440),
 }
 """A slide is 16:9 at 1280 pixels; a paper's column 86 mm (244 points), its letters 7 to 8 points high."""
