@@ -20,6 +20,7 @@ from loadgen.errors import PlanError
 from loadgen.ladder import Ladder
 from loadgen.plan import (
     MAX_IN_FLIGHT,
+    Answers,
     Arrivals,
     ByCount,
     ByPrecision,
@@ -120,6 +121,7 @@ def plan_of(  # noqa: PLR0913 - each is one option of the command line
     companions: Sequence[Companion] = (),
     model_weight: float = 1.0,
     composing_models: Sequence[str] = (),
+    answers: Answers = "digest",
     spin_us: int = 1200,
     deadline_ms: int = 300_000,
     metrics_url: str | Sequence[str] | None = "",
@@ -145,8 +147,9 @@ def plan_of(  # noqa: PLR0913 - each is one option of the command line
     until it is precise enough (`stopping`, `ByPrecision()` if not given), or for `window_ms` after `warmup_ms`.
     `url` is HOST:PORT, localhost with Triton's own port of `protocol` if empty. `slo` (`p99 < 500ms`) gives every
     point its goodput; a `search` finds its loads itself. `companions` are further models, which take requests in
-    proportion to their weights and `model_weight`. `headers` go with every call.
-    `composing_models` are called by the model (BLS); an ensemble tells its own.
+    proportion to their weights and `model_weight`. `headers` go with every call. `composing_models` are called by the
+    model (BLS); an ensemble tells its own. Of `answers` a digest is kept; with `decode` also a few whole ones, to
+    make tracks of them; or nothing (`none`).
     `order` and `weights` are of the requests (of the streams, for a model that keeps state), as in `corpus.passes`;
     `metrics_url` (one, or one a replica) "" means port 8002 of the same host, None that no page is polled.
     `prometheus` is asked once the run is over; `replicas` are behind a balancer at `url` (0: found out).
@@ -174,6 +177,7 @@ def plan_of(  # noqa: PLR0913 - each is one option of the command line
         companions=tuple(companions),
         model_weight=float(model_weight),
         composing_models=tuple(composing_models),
+        answers=answers,
         transport=transport,
         connections=connections,
         compression=compression,

@@ -30,6 +30,11 @@ class Open(msgspec.Struct, frozen=True, tag=True):
     sequence_length: int = 0
     sequence_length_variation: float = 0.0
     sequence_ids: tuple[int, int] = (1, 0)
+    digests: bool = False
+    """Whether to keep a digest of every answer."""
+
+    kept_answers: str = ""
+    """Folder for a few whole answers; empty: none."""
 
 
 class Probe(msgspec.Struct, frozen=True, tag=True):

@@ -62,7 +62,8 @@ class Drive:
     """Sends requests through `transport` and writes every one of them into `journal`, one point after another.
 
     `on_failure` hears of every reply that is not ok; `fault` says what is wrong with the response to a body (None
-    where every answer is right); `broken` holds the error that stopped the drive, if one did.
+    where every answer is right); `witness` is given every answer with its row and body, once the next request is on
+    its way; `broken` holds the error that stopped the drive, if one did.
     """
 
     transport: Transport
@@ -71,6 +72,7 @@ class Drive:
     deadline_ns: int
     on_failure: Callable[[Reply], None]
     fault: Callable[[int, bytes], str | None] | None = None
+    witness: Callable[[int, int, bytes], None] | None = None
     now_ns: Callable[[], int] = clock.now_ns
     counts: Counts = field(default_factory=Counts)
     broken: FleetError | None = None
@@ -151,6 +153,8 @@ class Drive:
             self._mark_drained()
         elif self._pace is not None:
             self._pace.freed(reply)
+        if self.witness is not None and reply.outcome in ANSWERED:
+            self.witness(row, take.body, reply.response)
 
     def _close_sequences(self) -> None:
         if self.broken is None:

@@ -32,6 +32,7 @@ def finish(run: RunDirectory, log: EventLog, ended: str, reason: str) -> Manifes
     if composing:
         seal.write_parquet(pl.DataFrame(composing, schema=points.COMPOSING_SCHEMA), run.composing)
     _write_replicas(run, pointlog.point_logs(events))
+    seal.seal_answers(run)
     started = next(event for event in events if event["event"] == "run_started")
     manifest = Manifest(
         name=run.path.name,

@@ -2,6 +2,7 @@
 
 A segment's blocks are allocated before its first row, so that a full disk is an error when the segment is made and
 never a fault in the middle of a row. The outcome byte is written last: a row is whole or it reads as not born.
+Digests of answers, where they are wanted, are a column of their own beside each segment, 0 where there is none.
 """
 
 import mmap
@@ -13,6 +14,7 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
+import numpy.typing as npt
 
 from loadgen.errors import FleetError
 from loadgen.records import OUTCOME_OFFSET, ROW, ROW_FORMAT, Outcome, Reply, Rows
@@ -34,16 +36,20 @@ _TIME = struct.Struct("<q")
 _SENT_OFFSET = 32
 _COUNT = struct.Struct("<Q")
 _RESPONSE_BYTES_OFFSET = 72
+DIGEST_BYTES = _COUNT.size
 
 
 class Journal:
     """Writes the rows of one worker into `directory`; use as a context manager."""
 
-    def __init__(self, directory: Path, worker: int, segment_rows: int = SEGMENT_ROWS) -> None:
+    def __init__(
+        self, directory: Path, worker: int, segment_rows: int = SEGMENT_ROWS, *, digests: bool = False
+    ) -> None:
         self._directory = directory
-        self._worker = worker
+        self.worker = worker
         self._segment_rows = segment_rows
         self._segments: list[mmap.mmap] = []
+        self._digests: list[mmap.mmap] | None = [] if digests else None
         self._newest: mmap.mmap
         self.rows = 0
         self._add_segment()
@@ -56,7 +62,7 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Unmap the segments; the kernel keeps what was written."""
-        for segment in self._segments:
+        for segment in (*self._segments, *(self._digests or ())):
             segment.close()
 
     def born(  # noqa: PLR0913, PLR0917 - the fields of a row, once a request: a struct would cost more than all of them
@@ -80,7 +86,7 @@ class Journal:
             self._add_segment()
         segment, offset = self._newest, row % self._segment_rows * ROW_BYTES
         _BIRTH.pack_into(
-            segment, offset, point, self._worker, 0, row, body, 0, 0, 0, due_ns, 0, 0, 0, 0, request_bytes, 0
+            segment, offset, point, self.worker, 0, row, body, 0, 0, 0, due_ns, 0, 0, 0, 0, request_bytes, 0
         )
         segment[offset + OUTCOME_OFFSET] = outcome
         self.rows = row + 1
@@ -103,17 +109,23 @@ class Journal:
             _CONNECTION.pack_into(segment, offset + _CONNECTION_OFFSET, reply.connection)
         segment[offset + OUTCOME_OFFSET] = outcome
 
+    def answered(self, row: int, digest: int) -> None:
+        """Keep the digest of a row's answer, of a journal that was made to have `digests`."""
+        assert self._digests is not None
+        index, place = divmod(row, self._segment_rows)
+        _COUNT.pack_into(self._digests[index], place * DIGEST_BYTES, digest)
+
     def _add_segment(self) -> None:
-        path = self._directory / f"worker-{self._worker:05}-{len(self._segments):06}.rows"
-        size = self._segment_rows * ROW_BYTES
-        try:
-            with path.open("x+b") as file:
-                _allocate(file.fileno(), size)
-                self._newest = mmap.mmap(file.fileno(), size)
-                self._segments.append(self._newest)
-        except OSError as error:
-            path.unlink(missing_ok=True)
-            raise FleetError(f"{path}: cannot keep another row: {error.strerror}; free some space") from error
+        path = self._directory / f"worker-{self.worker:05}-{len(self._segments):06}.rows"
+        if self._digests is not None:  # first, so that no row is born without its place there
+            self._digests.append(_mapped(digests_of(path), self._segment_rows * DIGEST_BYTES))
+        self._newest = _mapped(path, self._segment_rows * ROW_BYTES)
+        self._segments.append(self._newest)
+
+
+def digests_of(segment: Path) -> Path:
+    """Return the file with the digests of a segment's answers; not there if none were wanted."""
+    return segment.with_suffix(".digests")
 
 
 def segments(directory: Path) -> Iterator[Path]:
@@ -127,6 +139,13 @@ def read_segment(path: Path) -> Rows:
     return np.asarray(rows[rows["outcome"] != Outcome.NOT_BORN])
 
 
+def read_digests(path: Path) -> npt.NDArray[np.uint64]:
+    """Return the digests of the born rows of one segment, in their order; 0 where there is none."""
+    born = np.fromfile(path, dtype=ROW)["outcome"] != Outcome.NOT_BORN
+    digests = np.fromfile(digests_of(path), dtype="<u8")
+    return np.asarray(digests[born[: len(digests)]])
+
+
 def read_point(directory: Path, point: int) -> Rows:
     """Return the born rows of one point; segments are mapped, so that only its own pages are copied."""
     parts = [np.empty(0, dtype=ROW)]
@@ -134,6 +153,16 @@ def read_point(directory: Path, point: int) -> Rows:
         rows = np.memmap(path, dtype=ROW, mode="r")
         parts.append(np.array(rows[(rows["point"] == point) & (rows["outcome"] != Outcome.NOT_BORN)]))
     return np.concatenate(parts)
+
+
+def _mapped(path: Path, size: int) -> mmap.mmap:
+    try:
+        with path.open("x+b") as file:
+            _allocate(file.fileno(), size)
+            return mmap.mmap(file.fileno(), size)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise FleetError(f"{path}: cannot keep another row: {error.strerror}; free some space") from error
 
 
 def _allocate(descriptor: int, size_bytes: int) -> None:

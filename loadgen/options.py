@@ -73,6 +73,12 @@ ComposingModels = Annotated[
         help="Models that the model calls; their statistics are read too. An ensemble tells its own.",
     ),
 ]
+AnswersOption = Annotated[
+    Literal["none", "digest", "decode"],
+    typer.Option(
+        "--answers", help="Keep a digest of every answer; decode: also a few whole, to count tracks in them; none."
+    ),
+]
 ModelWeight = Annotated[
     float, typer.Option("--model-weight", min=0.0, help="Weight of the first model beside those of --also.")
 ]

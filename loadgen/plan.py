@@ -184,6 +184,7 @@ InputData = PerfJson | Cells | Synthetic | Generated | Prepared
 
 
 TransportName = Literal["auto", "direct", "grpcio", "http"]
+Answers = Literal["none", "digest", "decode"]
 
 
 class Companion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -203,8 +204,8 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `composing_models` are called by the model in a way that its configuration does not tell (BLS); their statistics
     are read too, as those of an ensemble's steps always are. A `ladder` finds its loads as it goes. `parameters` go
     with every request, each over a stream of its own if `streaming`; `trace` settings are set on the server first.
-    `keep_corpus` leaves the requests' bytes in the run directory. `labels` say what the run is a part of (a study's
-    take, server, inputs); they decide nothing.
+    `keep_corpus` leaves the requests' bytes in the run directory; `answers`: what to keep of them. `labels` say what
+    the run is a part of (a study's take, server, inputs); they decide nothing.
     """
 
     endpoint: Endpoint
@@ -216,6 +217,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     companions: tuple[Companion, ...] = ()
     model_weight: PositiveFloat = 1.0
     composing_models: tuple[str, ...] = ()
+    answers: Answers = "digest"
     name: str = "sweep"
     repeats: Positive = 1
     point_order: Literal["sequential", "shuffle", "interleave"] = "sequential"

@@ -365,7 +365,17 @@ def _opening(plan: Plan, directory: RunDirectory, metadata: ModelMetadata, index
         sequence_length=_sequence_length(plan) if metadata.sequence else 0,
         sequence_length_variation=plan.sequence_length_variation,
         sequence_ids=plan.sequence_ids,
+        digests=plan.answers != "none",
+        kept_answers=_kept_answers(plan, directory),
     )
+
+
+def _kept_answers(plan: Plan, directory: RunDirectory) -> str:
+    """Make the folder for whole answers, where they are to be decoded."""
+    if plan.answers != "decode":
+        return ""
+    atomic.make_folder(directory.answers)
+    return str(directory.answers)
 
 
 def _mix(plan: Plan, index: corpus.Index) -> tuple[tuple[int, float], ...]:

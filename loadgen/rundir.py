@@ -95,6 +95,11 @@ class RunDirectory:
         return self.path / "records"
 
     @property
+    def answers(self) -> Path:
+        """Folder of what was kept of the answers."""
+        return self.path / "answers"
+
+    @property
     def samples(self) -> Path:
         """The sealed samples."""
         return self.path / "samples.parquet"

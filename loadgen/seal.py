@@ -4,12 +4,16 @@ import io
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
-from loadgen import atomic, journal
+from loadgen import atomic, journal, tracks, witness
 from loadgen.errors import FleetError
 from loadgen.records import TIMES, Outcome, Rows
 from loadgen.rundir import RunDirectory, read_samples
+
+ANSWER_FACTS = ("point", "worker", "seq", "body", "done_ns")
+KEPT_SCHEMA = {"body": pl.UInt32(), "digest": pl.UInt64(), "tracks": pl.UInt32()}
 
 SAMPLES_SCHEMA = {
     "at_ns": pl.Int64(),
@@ -33,6 +37,39 @@ def seal_rows(run: RunDirectory) -> int:
         write_parquet(frame(rows), run.records / f"{segment.stem}.parquet")
         total += len(rows)
     return total
+
+
+def seal_answers(run: RunDirectory) -> None:
+    """Write the digests of answers as Parquet, a file a segment, with the tracks of those that were kept whole.
+
+    Raises:
+        FleetError: the disk refuses it; the journal is untouched.
+    """
+    segments = [each for each in journal.segments(run.journal) if journal.digests_of(each).exists()]
+    if segments:
+        atomic.make_folder(run.answers)
+    known = _kept_tracks(run)
+    for segment in segments:
+        table = answers_frame(journal.read_segment(segment), journal.read_digests(segment))
+        table = table.join(known, on=["body", "digest"], how="left", maintain_order="left")
+        write_parquet(table, run.answers / f"{segment.stem}.parquet")
+
+
+def answers_frame(rows: Rows, digests: npt.NDArray[np.uint64]) -> pl.DataFrame:
+    """Return one row an answer: those of `rows` that were answered, with their digests; null where it was lost."""
+    answered = np.isin(rows["outcome"], (Outcome.OK, Outcome.WRONG_ANSWER))
+    table = pl.DataFrame({name: np.ascontiguousarray(rows[name][answered]) for name in ANSWER_FACTS})
+    missing = np.zeros(max(0, len(rows) - len(digests)), "<u8")
+    kept = pl.Series("digest", np.concatenate((digests[: len(rows)], missing))[answered], pl.UInt64)
+    return table.with_columns(kept.replace(0, None))
+
+
+def _kept_tracks(run: RunDirectory) -> pl.DataFrame:
+    found = []
+    for path in witness.kept(run.answers):
+        body, number = witness.kept_name(path)
+        found.append((body, number, tracks.decode(path.read_bytes()).tracks))
+    return pl.DataFrame(found, schema=KEPT_SCHEMA, orient="row")
 
 
 def seal_samples(run: RunDirectory) -> int:

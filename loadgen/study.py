@@ -149,6 +149,7 @@ def plan_of(study: Study, stretch: Stretch, server: Reached) -> Plan:
         loads=stretch.loads,
         stopping=study.stopping,
         slo=study.slo,
+        answers=study.answers,
         deadline_ms=study.deadline_ms,
         metrics_url=server.metrics_urls or None,
         metrics_headers=study.metrics_headers,

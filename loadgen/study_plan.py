@@ -11,6 +11,7 @@ import numpy as np
 from loadgen.endpoint import Tls
 from loadgen.errors import PlanError
 from loadgen.plan import (
+    Answers,
     Arrivals,
     ByPrecision,
     ClosedLoop,
@@ -137,6 +138,7 @@ class Study(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     deadline_ms: Positive = 300_000
     metrics_interval_ms: Positive = 1000
     slo: str = ""
+    answers: Answers = "digest"
     format: Literal[1] = 1
 
 

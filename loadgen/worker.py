@@ -44,6 +44,7 @@ from loadgen.transport.direct import DirectTransport
 from loadgen.transport.grpcaio import GrpcAioTransport
 from loadgen.transport.null import NullTransport
 from loadgen.walk import Bodies, Message, Sequences, Walk
+from loadgen.witness import Witness
 
 PROGRESS_NS = 200 * clock.NS_PER_MS
 LINE_LIMIT_BYTES = 1 << 20
@@ -71,6 +72,8 @@ class Worker:
         bodies: list[Message] = list((corpus.load if copied else corpus.views)(Path(opening.corpus), index))
         self._answers = [body.answer for body in index.bodies]
         self._walks = _walks(opening, index, bodies)
+        kept = Path(opening.kept_answers) if opening.kept_answers else None
+        self._witness = Witness(journal, kept) if opening.digests else None
         self._drive = Drive(
             transport,
             journal,
@@ -78,6 +81,7 @@ class Worker:
             opening.deadline_ns,
             self._on_failure,
             self._fault if any(self._answers) else None,
+            self._witness,
         )
         self._transport, self._journal = transport, journal
         self._kserve = kserve_http if opening.transport == "http" else kserve
@@ -152,6 +156,8 @@ class Worker:
 
         def on_reply(reply: Reply) -> None:
             self._journal.ended(row, reply)
+            if self._witness is not None and reply.outcome is Outcome.OK:
+                self._witness(row, body, reply.response)
             outputs = self._kserve.infer_outputs(reply.response) if reply.outcome is Outcome.OK else ()
             words = tuple(map(str, outputs))
             details = reply.details[:DETAILS_LIMIT]
@@ -263,7 +269,7 @@ async def serve() -> None:
     opening = msgspec.json.decode(await reader.readline(), type=Open)
     transport = _transport(opening)
     await transport.open()
-    with Journal(Path(opening.journal), opening.worker) as journal:
+    with Journal(Path(opening.journal), opening.worker, digests=opening.digests) as journal:
         worker = Worker(opening, journal, transport)
         report(Opened(os.getpid()))
         watches = [asyncio.create_task(worker.tell_progress()), asyncio.create_task(worker.watch_loop())]
