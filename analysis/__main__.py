@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from analysis import chart_commands, perf_commands
+from analysis.answers.command import answers
 from analysis.compare.command import compare
 from analysis.figures import FORMATS, write_images
 from analysis.perf_analyzer import write_csv
@@ -53,6 +54,7 @@ app.command()(compare)
 app.command("standalone")(standalone_logs)
 app.command()(chart_commands.chart)
 app.command()(chart_commands.charts)
+app.command()(answers)
 
 
 def main() -> None:

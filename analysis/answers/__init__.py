@@ -1,1 +1,1 @@
-"""What the model answered: whether it stayed the same under load, and how its tracks compare with a standalone run's."""
+"""What the model answered: whether it stayed the same under load, and its tracks against a standalone run's."""

@@ -1,7 +1,7 @@
 """Tracks of a standalone traccc run, in the files that the studies wrote: chi2/ndf a track, and tracks an event.
 
-Known names: `chi2.npy` with `ndf.npy`, `chi2_ndf.npy`, `num_tracks.npy`, `chi2_ndf_values*.csv` (columns chi2, ndf, or
-chi2_ndf) and `num_tracks*.csv` (num_tracks).
+Known names: `chi2.npy` with `ndf.npy`, `chi2_ndf.npy`, `num_tracks.npy`, `chi2_ndf_values*.csv` (columns chi2 and
+ndf, or chi2_ndf) and `num_tracks*.csv` (num_tracks).
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,7 +22,7 @@ KNOWN = f"{CHI2} with {NDF}, {RATIO}, {TRACKS}, {RATIO_CSV}*.csv, {TRACKS_CSV}*.
 
 @dataclass(frozen=True, slots=True)
 class Tracks:
-    """chi2/ndf a track and tracks an event, each None where it is not known; `left_out` tracks have no finite ratio."""
+    """chi2/ndf a track and tracks an event, None where not known; `left_out` tracks have no finite ratio."""
 
     name: str
     chi2_ndf: Floats | None = None

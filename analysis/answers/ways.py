@@ -8,20 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import polars as pl
 
+from analysis.answers.difference import difference
 from analysis.readable import counted, listed, number
 from analysis.runs import Run
 from loadgen import tracks, witness
 from loadgen.errors import PlanError
 from loadgen.tracks import Found
 
-ROUNDING = 1e-4
-"""Relative difference of a sum over an event's tracks up to which it counts as rounding of single precision."""
-
 MOST_TOLD = 5
-NOT_KEPT = "not kept whole: what differs is not known (`--answers decode` keeps it)"
 FIRST = "–"  # noqa: RUF001 - an en dash is what stands for "nothing" in a table
 
 WAYS_SCHEMA: dict[str, pl.DataType] = {
@@ -105,44 +101,9 @@ def sentences(answers: Answers) -> list[str]:
     return told
 
 
-def difference(first: Found | None, other: Found | None) -> str:
-    """Say in words what of the tracks differs between two answers to one event."""
-    if first is None or other is None:
-        return NOT_KEPT
-    if first.tracks != other.tracks:
-        return f"other tracks: {_tracks(other)}, not {_tracks(first)}"
-    if not first.chi2.size or first.chi2.size != other.chi2.size:
-        return f"as many tracks ({_tracks(first)}); {first.reason or other.reason or 'no chi2 to compare'}"
-    pairs, others = (np.stack((each.chi2, each.ndf)) for each in (first, other))
-    if np.array_equal(pairs, others, equal_nan=True):
-        return "the same tracks, chi2 and ndf: what differs is beyond them"
-    if np.array_equal(_sorted(pairs), _sorted(others), equal_nan=True):
-        return "the same tracks in another order"
-    apart = _apart(pairs, others)
-    if apart <= ROUNDING:
-        return f"as many tracks, sums of chi2 and ndf alike within rounding ({apart:.1g})"
-    return f"as many tracks, but sums of chi2 and ndf {apart:.2g} apart"
-
-
-def _apart(pairs: Any, others: Any) -> float:  # noqa: ANN401 - arrays of two rows
-    """Return the largest relative difference of the sums of two answers."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        sums, other_sums = pairs.sum(axis=1), others.sum(axis=1)
-        scale = np.maximum(np.maximum(abs(sums), abs(other_sums)), np.finfo(float).tiny)
-        apart = float(np.max(abs(sums - other_sums) / scale))
-    return apart if np.isfinite(apart) else np.inf
-
-
-def _sorted(pairs: Any) -> Any:  # noqa: ANN401
-    return pairs[:, np.lexsort(pairs)]
-
-
-def _tracks(found: Found) -> str:
-    return counted(found.tracks, "track") if found.tracks is not None else f"not known how many ({found.reason})"
-
-
 def _alike(each: pl.DataFrame) -> str:
-    fewest, most, total = each["answers"].min(), each["answers"].max(), each["answers"].sum()
+    counts = each["answers"].to_list()
+    fewest, most, total = min(counts), max(counts), sum(counts)
     if most == 1:
         return f"Every event was answered once ({counted(each.height, 'event')}): there is nothing to compare."
     times = f"{fewest:,} times" if fewest == most else f"{fewest:,} to {most:,} times"
