@@ -4,6 +4,7 @@ A bin without an entry draws nothing, in the ratio if either side has none. Entr
 the subtitle, not moved into it.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -25,13 +26,14 @@ HALF = 0.5
 FULL_SHARE = 99.5
 """Percentile of all entries that bins from zero reach to."""
 
+LEAST_BINS = 5
 MOST_RATIO = 4.0
 """Where the axis of the ratio ends at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """What is counted: its axis, the noun of an entry, bins, and whether counts span decades and values begin at 0."""
+    """What is counted: its axis, the noun of an entry, most bins; `steep` counts span decades, over values from 0."""
 
     title: str
     noun: str
@@ -49,7 +51,7 @@ def binned(of: Quantity, sides: Mapping[str, Floats], scale: float = 1.0) -> pl.
     `low` and `high` are the count -+ the root of its entries; all three are multiplied by `scale` for the standalone
     run: events of the service over its events.
     """
-    edges = _edges(of, np.concatenate([*sides.values()]))
+    edges = _edges(of, np.concatenate([*sides.values()]), min(values.size for values in sides.values()))
     rows = []
     for side, values in sides.items():
         entries, factor = np.histogram(values, edges)[0], scale if side == STANDALONE else 1.0
@@ -92,12 +94,14 @@ def chart(
     return joined.properties(title=alt.TitleParams(of.title, subtitle=words))
 
 
-def _edges(of: Quantity, values: Floats) -> Floats:
+def _edges(of: Quantity, values: Floats, fewest: int) -> Floats:
+    """Return the edges of the bins: as many as the smaller side can fill, up to the most."""
+    bins = min(of.bins, max(LEAST_BINS, round(2 * fewest**0.5)))
     low, high = float(values.min()), float(values.max())
     if of.steep:
         low, high = min(0.0, low), float(np.percentile(values, FULL_SHARE))
     room = 0.05 * (high - low) or 0.5
-    return np.linspace(low if of.steep else low - room, high + room, of.bins + 1)
+    return np.linspace(low if of.steep else low - room, high + room, bins + 1)
 
 
 def _amounts(of: Quantity, sides: Mapping[str, Floats], last: float) -> str:
@@ -113,9 +117,10 @@ def _counts(of: Quantity, table: pl.DataFrame, domain: list[float], *, last: boo
     most, least = float(shown["high"].max()), float(shown["count"].min())  # type: ignore[arg-type]
     least = HALF * min(1.0, least) if of.steep else 0.0
     shown = shown.with_columns(pl.col("low").clip(least))
-    scale = alt.Scale(domain=[0, most * 1.05])
+    scale, decades = alt.Scale(domain=[0, most * 1.05]), None
     if of.steep:
         scale = alt.Scale(type="log", domain=[least, most * 1.3], nice=False)
+        decades = [10.0**power for power in range(math.ceil(math.log10(least)), math.ceil(math.log10(most * 1.3)))]
     sides = shown["side"].unique(maintain_order=True).to_list()
     colour = alt.Scale(domain=sides, range=list(COLOURS[: len(sides)]))
     base = alt.Chart(shown).encode(
@@ -127,7 +132,7 @@ def _counts(of: Quantity, table: pl.DataFrame, domain: list[float], *, last: boo
             alt.Tooltip("entries:Q", format=","),
         ],
     )
-    y = alt.Y("count:Q", title=f"{of.noun.capitalize()}s a bin", scale=scale)
+    y = alt.Y("count:Q", title=f"{of.noun.capitalize()}s a bin", scale=scale, axis=_ticked(decades))
     x = _axis(of, domain, shown=last)
     # The standalone's lines are broad, so that they are seen where both sides are equal.
     broad = {"broad": 6.0, "opacity": 0.45}
@@ -167,7 +172,11 @@ def _layered(*charts: alt.Chart | alt.LayerChart) -> alt.LayerChart:
     return chart
 
 
+def _ticked(values: list[float] | None) -> alt.Axis:
+    return alt.Axis(format=",~g") if values is None else alt.Axis(values=values, format=",~g")
+
+
 def _axis(of: Quantity, domain: list[float], *, shown: bool) -> alt.X:
-    scale = alt.Scale(domain=domain, nice=False)
+    scale = alt.Scale(domain=domain, nice=False, zero=False)
     axis = alt.Axis(format=",.4~g") if shown else alt.Axis(labels=False, ticks=False)
     return alt.X("from:Q", title=of.title if shown else None, scale=scale, axis=axis)

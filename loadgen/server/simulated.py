@@ -29,7 +29,8 @@ class StubConfig:
     `companions` are further models of the same signature, served by the same instances. Service times of mean
     `service_ns` are `constant`, `exponential`, or `bimodal` (nine in ten a third of the mean, the tenth the rest),
     drawn from `seed`. Nothing is served from `stall_at_ns` after the first request on, for `stall_for_ns`. Timers are
-    late by a millisecond or so; the last `spin_ns` of a service are spun, where it must be exact.
+    late by a millisecond or so; the last `spin_ns` of a service are spun, where it must be exact. Once `change_after`
+    requests are served, events of `changed_cells` cells get another answer.
     """
 
     model: str = MODEL
@@ -49,6 +50,8 @@ class StubConfig:
     stall_at_ns: int = 0
     stall_for_ns: int = 0
     spin_ns: int = 0
+    change_after: int = 0
+    changed_cells: int = 0
 
     def service_ns(self, cells: int) -> int:
         """Return how long an instance takes for an event of so many cells."""
@@ -94,6 +97,11 @@ class RunningStub:
     def counters(self) -> Counters:
         """The counters of the first model."""
         return self.models[self.config.model]
+
+    def filling(self, cells: int) -> int:
+        """Return what the answer to an event of so many cells is filled with."""
+        after = self.config.change_after
+        return int(0 < after < self.served and cells == self.config.changed_cells)
 
     def draw_ns(self, cells: int) -> int:
         """Draw the next service time."""

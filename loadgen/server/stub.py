@@ -101,10 +101,11 @@ class Service:
 
     def _answer(self, model: str, cells: int) -> object:
         reply = service_pb2.ModelInferResponse(model_name=model, model_version=MODEL_VERSION)
+        filling = self.stub.filling(cells)
         for tensor in self.outputs:
             shape = tuple(cells // CELLS_PER_TRACK if size < 0 else size for size in tensor.shape)
             reply.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=shape)
-            reply.raw_output_contents.append(np.zeros(shape, DTYPES[tensor.datatype]).tobytes())
+            reply.raw_output_contents.append(np.full(shape, filling, DTYPES[tensor.datatype]).tobytes())
         return reply
 
     def _known(self, model: str) -> None:
