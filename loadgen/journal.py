@@ -45,7 +45,7 @@ class Journal:
     def __init__(
         self, directory: Path, worker: int, segment_rows: int = SEGMENT_ROWS, *, digests: bool = False
     ) -> None:
-        self._directory = directory
+        self.directory = directory
         self.worker = worker
         self._segment_rows = segment_rows
         self._segments: list[mmap.mmap] = []
@@ -116,7 +116,7 @@ class Journal:
         _COUNT.pack_into(self._digests[index], place * DIGEST_BYTES, digest)
 
     def _add_segment(self) -> None:
-        path = self._directory / f"worker-{self.worker:05}-{len(self._segments):06}.rows"
+        path = self.directory / f"worker-{self.worker:05}-{len(self._segments):06}.rows"
         if self._digests is not None:  # first, so that no row is born without its place there
             self._digests.append(_mapped(digests_of(path), self._segment_rows * DIGEST_BYTES))
         self._newest = _mapped(path, self._segment_rows * ROW_BYTES)

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from loadgen import atomic, journal, tracks, witness
+from loadgen import atomic, journal, kept, tracks
 from loadgen.errors import FleetError
 from loadgen.records import TIMES, Outcome, Rows
 from loadgen.rundir import RunDirectory, read_samples
@@ -60,14 +60,14 @@ def answers_frame(rows: Rows, digests: npt.NDArray[np.uint64]) -> pl.DataFrame:
     answered = np.isin(rows["outcome"], (Outcome.OK, Outcome.WRONG_ANSWER))
     table = pl.DataFrame({name: np.ascontiguousarray(rows[name][answered]) for name in ANSWER_FACTS})
     missing = np.zeros(max(0, len(rows) - len(digests)), "<u8")
-    kept = pl.Series("digest", np.concatenate((digests[: len(rows)], missing))[answered], pl.UInt64)
-    return table.with_columns(kept.replace(0, None))
+    column = pl.Series("digest", np.concatenate((digests[: len(rows)], missing))[answered], pl.UInt64)
+    return table.with_columns(column.replace(0, None))
 
 
 def _kept_tracks(run: RunDirectory) -> pl.DataFrame:
     found = []
-    for path in witness.kept(run.answers):
-        body, number = witness.kept_name(path)
+    for path in kept.files(run.answers):
+        body, number = kept.parsed(path)
         found.append((body, number, tracks.decode(path.read_bytes()).tracks))
     return pl.DataFrame(found, schema=KEPT_SCHEMA, orient="row")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import xxhash
 
+from loadgen import kept
 from loadgen.journal import Journal
 
 LATER_BYTES = 1 << 16
@@ -22,10 +23,8 @@ WAYS_KEPT = 4
 KEPT_LIMIT_BYTES = 1 << 30
 """What a worker keeps in all."""
 
-OUTPUT, RAW_CONTENT = 0x2A, 0x32
-"""Tags of the fields of a ModelInferResponse that carry its answer; all before them say what it belongs to."""
-
-SUFFIX = ".response"
+HEAD = b"\x0a\x12\x1a\x22"
+"""Tags of the fields before the outputs: names, id and parameters, which say what an answer belongs to."""
 
 
 class Witness:
@@ -62,7 +61,7 @@ class Witness:
             return
         ways.add(number)
         self._room -= len(response)
-        path = folder / file_name(body, number)
+        path = folder / kept.file_name(body, number)
         asyncio.get_running_loop().run_in_executor(None, _write, path, response, self._journal.worker)
 
 
@@ -74,26 +73,10 @@ def digest(response: bytes) -> int:
 def head_bytes(response: bytes) -> int:
     """Return where the outputs begin in a ModelInferResponse; what is none is taken whole, from 0 on."""
     at, end = 0, len(response)
-    while at < end and response[at] not in {OUTPUT, RAW_CONTENT}:
+    while at < end and response[at] in HEAD:
         size, at = _varint(response, at + 1)
         at += size
-    return at if at < end else 0
-
-
-def file_name(body: int, number: int) -> str:
-    """Return the name under which an answer is kept."""
-    return f"body-{body:06}-{number:016x}{SUFFIX}"
-
-
-def kept_name(path: Path) -> tuple[int, int]:
-    """Return body and digest of a kept answer, from its name."""
-    _, body, number = path.stem.split("-")
-    return int(body), int(number, 16)
-
-
-def kept(folder: Path) -> list[Path]:
-    """Return the answers kept in a folder, by body; none if it is not there."""
-    return sorted(folder.glob(f"body-*{SUFFIX}"))
+    return at if at <= end else 0
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

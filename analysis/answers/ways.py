@@ -13,7 +13,7 @@ import polars as pl
 from analysis.answers.difference import difference
 from analysis.readable import counted, listed, number
 from analysis.runs import Run
-from loadgen import tracks, witness
+from loadgen import kept, tracks
 from loadgen.errors import PlanError
 from loadgen.tracks import Found
 
@@ -170,9 +170,9 @@ def _counts(run: Run) -> pl.DataFrame:
 
 def _kept(run: Run) -> dict[tuple[int, int], Found]:
     found = {}
-    for path in witness.kept(run.path / "answers"):
+    for path in kept.files(run.path / "answers"):
         try:
-            found[witness.kept_name(path)] = tracks.decode(path.read_bytes())
+            found[kept.parsed(path)] = tracks.decode(path.read_bytes())
         except (OSError, ValueError) as error:
             raise PlanError(f"{path}: cannot read: {error}") from error
     return found
