@@ -49,7 +49,8 @@ class Journal:
         self.worker = worker
         self._segment_rows = segment_rows
         self._segments: list[mmap.mmap] = []
-        self._digests: list[mmap.mmap] | None = [] if digests else None
+        self._with_digests = digests
+        self._digests: list[mmap.mmap] = []
         self._newest: mmap.mmap
         self.rows = 0
         self._add_segment()
@@ -62,7 +63,7 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Unmap the segments; the kernel keeps what was written."""
-        for segment in (*self._segments, *(self._digests or ())):
+        for segment in (*self._segments, *self._digests):
             segment.close()
 
     def born(  # noqa: PLR0913, PLR0917 - the fields of a row, once a request: a struct would cost more than all of them
@@ -111,13 +112,12 @@ class Journal:
 
     def answered(self, row: int, digest: int) -> None:
         """Keep the digest of a row's answer, of a journal that was made to have `digests`."""
-        assert self._digests is not None
         index, place = divmod(row, self._segment_rows)
         _COUNT.pack_into(self._digests[index], place * DIGEST_BYTES, digest)
 
     def _add_segment(self) -> None:
         path = self.directory / f"worker-{self.worker:05}-{len(self._segments):06}.rows"
-        if self._digests is not None:  # first, so that no row is born without its place there
+        if self._with_digests:  # first, so that no row is born without its place there
             self._digests.append(_mapped(digests_of(path), self._segment_rows * DIGEST_BYTES))
         self._newest = _mapped(path, self._segment_rows * ROW_BYTES)
         self._segments.append(self._newest)

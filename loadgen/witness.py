@@ -14,6 +14,8 @@ import xxhash
 from loadgen import kept
 from loadgen.journal import Journal
 
+hashed = xxhash.xxh3_64_intdigest
+
 LATER_BYTES = 1 << 16
 """Longer answers take more than about ten microseconds to read."""
 
@@ -32,28 +34,35 @@ class Witness:
 
     def __init__(self, journal: Journal, folder: Path | None) -> None:
         self._journal, self._folder = journal, folder
-        self._head = b""
+        self._answered = journal.answered
+        self._head, self._head_bytes = b"\xff", 0
         self._kept: dict[int, set[int]] = {}
         self._room = KEPT_LIMIT_BYTES
 
     def __call__(self, row: int, body: int, response: bytes) -> None:
         """Take the answer of a row."""
-        if len(response) < LATER_BYTES:
-            self._take(row, body, response)
-        else:
-            asyncio.get_running_loop().call_soon(self._take, row, body, response)
-
-    def _take(self, row: int, body: int, response: bytes) -> None:
-        head = self._head
-        size = len(head)
+        if len(response) >= LATER_BYTES:
+            asyncio.get_running_loop().call_soon(self._later, row, body, response)
+            return
         # The fields before the outputs are nearly always the same bytes: then what follows them begins in one place.
-        if not (response.startswith(head) and response[size : size + 1] == b"\x2a"):
-            size = head_bytes(response)
-            self._head = response[:size]
-        number = xxhash.xxh3_64_intdigest(memoryview(response)[size:]) or 1
-        self._journal.answered(row, number)
+        size = self._head_bytes if response.startswith(self._head) else self._measure(response)
+        number = hashed(response[size:]) or 1  # so short, a copy costs less than a view
+        self._answered(row, number)
         if self._folder is not None:
             self._keep(self._folder, body, number, response)
+
+    def _later(self, row: int, body: int, response: bytes) -> None:
+        number = digest(response)
+        self._answered(row, number)
+        if self._folder is not None:
+            self._keep(self._folder, body, number, response)
+
+    def _measure(self, response: bytes) -> int:
+        """Return where the outputs begin, and know other answers by the bytes until then and the tag that follows."""
+        size = head_bytes(response)
+        if size < len(response):
+            self._head, self._head_bytes = response[: size + 1], size
+        return size
 
     def _keep(self, folder: Path, body: int, number: int, response: bytes) -> None:
         ways = self._kept.setdefault(body, set())
@@ -67,7 +76,7 @@ class Witness:
 
 def digest(response: bytes) -> int:
     """Return the digest of a serialised ModelInferResponse: 64 bits of XXH3 over its outputs, never 0."""
-    return xxhash.xxh3_64_intdigest(memoryview(response)[head_bytes(response) :]) or 1
+    return hashed(memoryview(response)[head_bytes(response) :]) or 1
 
 
 def head_bytes(response: bytes) -> int:
