@@ -25,10 +25,11 @@ from loadgen.endpoint import Endpoint
 from loadgen.fleet import fleet
 from loadgen.plan import ClosedLoop
 from loadgen.prepare import index_json
-from loadgen.server.noop import HOST, Noop
+from loadgen.server.noop import DATA, END_HEADERS, END_STREAM, HEAD, HEADERS, HOST, TRAILERS, Noop, frame
 
 CONCURRENCY, REQUEST_BYTES = 64, 1000
 SETTLING_S = 0.5
+FRAME_BYTES = 16_384
 
 
 def response(size: int) -> bytes:
@@ -40,10 +41,25 @@ def response(size: int) -> bytes:
     return bytes(message.SerializeToString())
 
 
+class InFrames(Noop):
+    """Sends its answer in frames of the size that every client takes."""
+
+    def __init__(self, answer: bytes) -> None:
+        super().__init__(b"")
+        body = b"\0" + len(answer).to_bytes(4) + answer
+        self._pieces = [body[at : at + FRAME_BYTES] for at in range(0, len(body), FRAME_BYTES)]
+
+    def _answer(self, out: list[bytes]) -> None:
+        stream, self._ends = self._ends, 0
+        out.append(frame(HEADERS, END_HEADERS, stream, HEAD))
+        out += (frame(DATA, 0, stream, piece) for piece in self._pieces)
+        out.append(frame(HEADERS, END_HEADERS | END_STREAM, stream, TRAILERS))
+
+
 async def serve(size: int) -> None:
     """Serve until killed; print the address."""
     answer, loop = response(size), asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Noop(answer), HOST, 0)
+    server = await loop.create_server(lambda: InFrames(answer), HOST, 0)
     print(f"{HOST}:{server.sockets[0].getsockname()[1]}", flush=True)
     await server.serve_forever()
 
@@ -67,8 +83,9 @@ async def turn(address: str, folder: Path, seconds: float, *, digests: bool) -> 
 
     def hear(news: Progress | Failed) -> None:
         if isinstance(news, Failed):
-            raise TypeError(news.details)
-        reports.append(news)
+            print(news.details, flush=True)
+        else:
+            reports.append(news)
 
     make_folder(folder)
     binary, index = folder / "corpus.bin", folder / "corpus.json"
