@@ -155,6 +155,7 @@ def test_the_directory_is_sealed(complete: tuple[RunDirectory, RunningStub]) -> 
     assert manifest["samples"] == pl.read_parquet(directory.samples).height
     names = {path.name for path in directory.path.iterdir()}
     assert names == {
+        "answers",
         "plan.json",
         "environment.json",
         "corpus.json",
