@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sealed_run import Story, write_run
 from tritonclient.grpc import service_pb2
 
 from analysis.__main__ import main
@@ -129,6 +130,21 @@ def test_an_answer_that_changed_is_named_with_its_point(changed: Path) -> None:
     assert told[1].startswith(f"event of 36 was answered in 2 ways, {where}: ")
     assert "sums of chi2 and ndf 1 apart" in told[1]
     assert len(told) == 2
+
+
+def test_ways_are_numbered_by_when_they_came(tmp_path: Path) -> None:
+    """The first way is the one that came first, be it the rarer or the more frequent."""
+    path = write_run(tmp_path / "run", Story(concurrency=(1, 2, 4)))
+    (path / "answers").mkdir()
+    # body, point, digest, how often, when first
+    groups = [(3, 1, 5, 10, 100), (3, 3, 9, 1, 300), (3, 3, 5, 3, 310), (4, 2, 17, 1, 200), (4, 2, 8, 5, 210)]
+    rows = [(point, body, at + n, digest) for body, point, digest, times, at in groups for n in range(times)]
+    schema = {"point": pl.UInt32(), "body": pl.UInt32(), "done_ns": pl.Int64(), "digest": pl.UInt64()}
+    pl.DataFrame(rows, schema=schema, orient="row").write_parquet(path / "answers" / "worker-00000-000000.parquet")
+    told = ways.sentences(ways.read(open_run(path)))
+    assert told[0] == "2 of 2 events did not always get the same answer."
+    assert told[1].startswith("event 3 was answered in 2 ways, first at concurrency 4 (point 3); 13 and 1 times")
+    assert told[2].startswith("event 4 was answered in 2 ways, first at concurrency 2 (point 2); 1 and 5 times")
 
 
 def test_ways_add_up_to_the_answers(changed: Path) -> None:
