@@ -20,8 +20,8 @@ NONE: Floats = np.empty(0)
 COUNTS = struct.Struct("<4Q")
 """Head of the raw form: measurements, tracks, states, links."""
 
-ROWS = 2
-"""Dimensions of a table."""
+ROWS, MOST_DIMENSIONS = 2, 32
+"""Dimensions of a table, and what numpy of any version takes."""
 
 FIT_COLUMNS = 8
 """TRK_PARAMS has chi2 and ndf in front since it has so many columns; with five it is l0, l1, phi, theta, q/p."""
@@ -77,7 +77,10 @@ def _outputs(response: bytes) -> Outputs:
 
 def _tensor(name: str, datatype: str, shape: tuple[int, ...], content: bytes) -> npt.NDArray[np.generic]:
     dtype = DTYPES[datatype]
-    if min(shape, default=0) < 0 or prod(shape) * dtype.itemsize != len(content):
+    if len(shape) > MOST_DIMENSIONS:
+        raise _MalformedError(f"{name}: has {len(shape)} dimensions")
+    empty_rows = not content and max(shape[:1], default=0) > 0
+    if min(shape, default=0) < 0 or prod(shape) * dtype.itemsize != len(content) or empty_rows:
         raise _MalformedError(f"{name}: {len(content)} bytes do not fit {datatype}{list(shape)}")
     # One dimension may be huge where another is 0: numpy would refuse it.
     return np.frombuffer(content, dtype).reshape(shape if content else (0,) * len(shape))
@@ -110,10 +113,10 @@ def _itk(outputs: Outputs) -> Found:
     rows = outputs["TRK_PARAMS"]
     if rows.ndim != ROWS:
         raise _MalformedError(f"TRK_PARAMS: {list(rows.shape)} is no table")
+    fits = _floats("TRK_PARAMS", rows)
     tracks, columns = rows.shape
     if tracks and columns < FIT_COLUMNS:
         return Found("ITk", tracks, reason=f"TRK_PARAMS has {columns} columns: chi2 and ndf are not among them")
-    fits = _floats("TRK_PARAMS", rows)
     return Found("ITk", tracks, fits[:, 0] if tracks else NONE, fits[:, 1] if tracks else NONE)
 
 

@@ -123,11 +123,19 @@ def test_positions_that_do_not_fit_leave_the_tracks() -> None:
 
 def test_a_shape_that_does_not_fit_its_bytes_is_said() -> None:
     """Bytes that are too few for the shape are refused, also if the shape is huge or negative."""
-    for shape in ((3, 8), (1 << 62, 8), (-1, 8)):
+    for shape in ((3, 8), (1 << 62, 8), (-1, 8), (8, 0)):
         message = service_pb2.ModelInferResponse()
         message.outputs.add(name="TRK_PARAMS", datatype="FP32", shape=shape)
         message.raw_output_contents.append(bytes(32))
         assert "do not fit" in tracks.decode(message.SerializeToString()).reason
+
+
+def test_too_many_dimensions_are_said() -> None:
+    """A shape of more dimensions than arrays can have is a reason, not an exception."""
+    message = service_pb2.ModelInferResponse()
+    message.outputs.add(name="TRK_PARAMS", datatype="UINT8", shape=(1,) * 70)
+    message.raw_output_contents.append(b"1")
+    assert tracks.decode(message.SerializeToString()).reason == "TRK_PARAMS: has 70 dimensions"
 
 
 names = st.sampled_from(
@@ -167,9 +175,11 @@ def test_any_outputs_are_read(given_outputs: list[tuple[str, str, list[int], byt
     st.integers(0, 5), st.integers(0, 5), st.sampled_from([0, 4, 16, 20, 40, 160]), st.sampled_from(["FP32", "INT32"])
 )
 def test_small_tables_are_read(rows: int, columns: int, size: int, datatype: str) -> None:
-    """Tables of any small shape and size are read or refused with a reason, never half."""
+    """Tables of any small shape and size are read or refused, for their size or type, with a reason, never half."""
     message = service_pb2.ModelInferResponse()
     message.outputs.add(name="TRK_PARAMS", datatype=datatype, shape=(rows, columns))
     message.raw_output_contents.append(bytes(size))
     found = tracks.decode(message.SerializeToString())
-    assert (found.form == "malformed") == (rows * columns * 4 != size)
+    wrong = rows * columns * 4 != size or (rows > 0 and columns == 0) or datatype != "FP32"
+    assert (found.form == "malformed") == wrong
+    assert found.tracks == (None if wrong else rows)
