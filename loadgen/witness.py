@@ -60,7 +60,7 @@ class Witness:
     def _measure(self, response: bytes) -> int:
         """Return where the outputs begin, and know other answers by the bytes until then and the tag that follows."""
         size = head_bytes(response)
-        if size < len(response):
+        if size < len(response) and response[size] not in HEAD:  # else it is malformed, and says nothing of others
             self._head, self._head_bytes = response[: size + 1], size
         return size
 
