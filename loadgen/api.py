@@ -121,7 +121,7 @@ def plan_of(  # noqa: PLR0913 - each is one option of the command line
     companions: Sequence[Companion] = (),
     model_weight: float = 1.0,
     composing_models: Sequence[str] = (),
-    answers: Answers = "digest",
+    answers: Answers = "none",
     spin_us: int = 1200,
     deadline_ms: int = 300_000,
     metrics_url: str | Sequence[str] | None = "",
@@ -148,8 +148,7 @@ def plan_of(  # noqa: PLR0913 - each is one option of the command line
     `url` is HOST:PORT, localhost with Triton's own port of `protocol` if empty. `slo` (`p99 < 500ms`) gives every
     point its goodput; a `search` finds its loads itself. `companions` are further models, which take requests in
     proportion to their weights and `model_weight`. `headers` go with every call. `composing_models` are called by the
-    model (BLS); an ensemble tells its own. Of `answers` a digest is kept; with `decode` also a few whole ones, to
-    make tracks of them; or nothing (`none`).
+    model (BLS); an ensemble tells its own. Of `answers` nothing is kept, a `digest`, or with `decode` a few too.
     `order` and `weights` are of the requests (of the streams, for a model that keeps state), as in `corpus.passes`;
     `metrics_url` (one, or one a replica) "" means port 8002 of the same host, None that no page is polled.
     `prometheus` is asked once the run is over; `replicas` are behind a balancer at `url` (0: found out).

@@ -3,9 +3,8 @@
 import asyncio
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -18,11 +17,11 @@ from loadgen.cli_tools import tools
 from loadgen.demo import own_server
 from loadgen.endpoint import header_option
 from loadgen.entry import enter
-from loadgen.plan import MAX_IN_FLIGHT, Plan, Search, Synthetic, read_plan
-from loadgen.progress import Observer, observer
+from loadgen.judged import INTERRUPTED, Judging, carry_out, swept
+from loadgen.plan import MAX_IN_FLIGHT, Search, Synthetic, read_plan
+from loadgen.progress import observer
 from loadgen.ranges import range_option, weights_option
 
-NOT_STEADY, CROSSED, INTERRUPTED = 5, 6, 130
 EXIT_CODES = """Exit codes: 0 done; 1 a bug of ours; 2 a wrong option, plan or input; 3 the server is absent, not
 ready or refuses; 4 the worker or the disk failed; 5 a point is not steady (--strict); 6 a point
 crosses a --fail-if; 130 stopped by Ctrl-C or SIGTERM (what was measured is sealed)."""
@@ -74,7 +73,7 @@ def sweep(  # noqa: PLR0913, PLR0917 - each is one option
     also: opt.Also = None,
     model_weight: opt.ModelWeight = 1.0,
     composing_models: opt.ComposingModels = "",
-    answers: opt.AnswersOption = "digest",
+    answers: opt.AnswersOption = "none",
     concurrency_range: opt.ConcurrencyRange = None,
     request_rate_range: opt.RateRange = None,
     request_distribution: opt.Distribution = "constant",
@@ -187,7 +186,7 @@ def sweep(  # noqa: PLR0913, PLR0917 - each is one option
         name=name or None,
         output=output,
     )
-    _carry_out(
+    carry_out(
         plan, root, Judging(strict, tuple(fail_if or ())), observer(quiet=quiet, json=json), csv, cache, dry_run
     )
 
@@ -279,7 +278,7 @@ def search(  # noqa: PLR0913, PLR0917 - each is one option
         name=name or f"{model}-search",
         output=output,
     )
-    _carry_out(plan, root, Judging(strict), observer(quiet=quiet, json=json), "", True, dry_run)  # noqa: FBT003
+    carry_out(plan, root, Judging(strict), observer(quiet=quiet, json=json), "", True, dry_run)  # noqa: FBT003
 
 
 @app.command("run")
@@ -304,7 +303,7 @@ def run_plan(  # noqa: PLR0913, PLR0917 - each is one option
     - `run runs/20261124T152836Z-sweep/plan.json --strict`
     """
     judging = Judging(strict, tuple(fail_if or ()))
-    _carry_out(read_plan(plan_file), output, judging, observer(quiet=quiet, json=json), csv, cache, dry_run)
+    carry_out(read_plan(plan_file), output, judging, observer(quiet=quiet, json=json), csv, cache, dry_run)
 
 
 @app.command()
@@ -341,7 +340,7 @@ def demo(  # noqa: PLR0913, PLR0917 - each is one option
                 name="demo",
                 output=output,
             )
-            return str((await _sweep(plan, root, watcher)).manifest["ended"])
+            return str((await swept(plan, root, watcher)).manifest["ended"])
 
     ended = asyncio.run(demonstrate())
     raise typer.Exit(INTERRUPTED if ended == "interrupted" else 0)
@@ -359,44 +358,3 @@ def main() -> None:
     except (KeyboardInterrupt, asyncio.CancelledError):
         typer.echo("left at once; what was recorded is in the journal: `python -m loadgen seal RUN`", err=True)
         sys.exit(INTERRUPTED)
-
-
-@dataclass(frozen=True, slots=True)
-class Judging:
-    """What makes a run end with an exit code of its own."""
-
-    strict: bool = False
-    fail_if: tuple[str, ...] = ()
-
-
-def _carry_out(  # noqa: PLR0913, PLR0917 - a plan, what to make of it, and where to show it
-    plan: Plan, root: Path, judging: Judging, watcher: Observer, csv: str, cached: bool, dry_run: bool
-) -> None:
-    """Carry out a plan and exit with the code that its points deserve."""
-    from loadgen import api, points, thresholds  # noqa: PLC0415 - tables and charts load only when they are needed
-
-    limits = [thresholds.parse(text, points.SCHEMA) for text in judging.fail_if]
-    if dry_run:
-        for line in api.dry_run(plan):
-            typer.echo(line)
-        return
-    sealed = asyncio.run(_sweep(plan, root, watcher, csv, cached=cached))
-    if sealed.manifest["ended"] == "interrupted":
-        raise typer.Exit(INTERRUPTED)
-    unsteady, crossed = api.faults(sealed, limits)
-    if plan.search is not None:
-        unsteady = api.unanswered(sealed)
-    for line in crossed + (unsteady if judging.strict else []):
-        typer.echo(line, err=True)
-    raise typer.Exit(CROSSED if crossed else NOT_STEADY if unsteady and judging.strict else 0)
-
-
-async def _sweep(plan: Plan, root: Path, watcher: Observer, csv: str = "", *, cached: bool = True) -> Any:  # noqa: ANN401
-    from analysis import perf_analyzer  # noqa: PLC0415
-    from loadgen import api  # noqa: PLC0415
-
-    sealed = await api.carry_out(plan, root, watcher, cached=cached)
-    if csv:
-        perf_analyzer.write_csv(sealed, Path(csv))
-    watcher.announce(f"report: {sealed.path / 'report.html'}")
-    return sealed

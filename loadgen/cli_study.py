@@ -115,7 +115,7 @@ def study(  # noqa: PLR0913, PLR0917 - each is one option
     min_time: opt.MinTime = 20.0,
     max_time: opt.MaxTime = 120.0,
     slo: opt.Slo = "",
-    answers: opt.AnswersOption = "digest",
+    answers: opt.AnswersOption = "none",
     deadline_ms: opt.DeadlineMs = 300_000,
     time_budget: Annotated[
         str, typer.Option("--time-budget", metavar="TIME", help="Begin no point after it: 90s, 45min, 8h.")

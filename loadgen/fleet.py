@@ -75,6 +75,8 @@ class WorkerHandle:
             await self._hear()
         except FleetError as error:  # what it said could not be written down: the disk is full
             self._fail(error)
+        except Exception as error:  # noqa: BLE001 - a fault of who hears it must end the run, not leave it waiting
+            self._fail(FleetError(f"a report of the worker could not be taken: {error!r}"))
 
     async def _hear(self) -> None:
         stdout = self.process.stdout

@@ -76,7 +76,7 @@ ComposingModels = Annotated[
 AnswersOption = Annotated[
     Literal["none", "digest", "decode"],
     typer.Option(
-        "--answers", help="Keep a digest of every answer; decode: also a few whole, to count tracks in them; none."
+        "--answers", help="digest: keep one of every answer; decode: also a few whole, to count tracks in them."
     ),
 ]
 ModelWeight = Annotated[

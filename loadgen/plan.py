@@ -217,7 +217,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     companions: tuple[Companion, ...] = ()
     model_weight: PositiveFloat = 1.0
     composing_models: tuple[str, ...] = ()
-    answers: Answers = "digest"
+    answers: Answers = "none"
     name: str = "sweep"
     repeats: Positive = 1
     point_order: Literal["sequential", "shuffle", "interleave"] = "sequential"
@@ -348,6 +348,8 @@ def _check_endpoint(plan: Plan) -> None:
         raise PlanError(f"transport {plan.transport}: does not speak {'HTTP' if over_http else 'gRPC'}; write auto")
     if over_http and plan.compression != "none":
         raise PlanError(f"compression {plan.compression}: is for gRPC only")
+    if over_http and plan.answers != "none":
+        raise PlanError(f"answers {plan.answers}: are kept over gRPC only")
     if over_http and plan.companions:
         raise PlanError("companions: several models at once are for gRPC only")
 

@@ -138,7 +138,7 @@ class Study(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     deadline_ms: Positive = 300_000
     metrics_interval_ms: Positive = 1000
     slo: str = ""
-    answers: Answers = "digest"
+    answers: Answers = "none"
     format: Literal[1] = 1
 
 

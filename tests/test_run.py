@@ -1,6 +1,7 @@
 """Whole runs against a loopback server: what ends up in the directory, however the run ends."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -103,7 +104,12 @@ def the_run(root: Path) -> RunDirectory:
 
 def workers() -> list[psutil.Process]:
     """Return the worker processes of this test."""
-    return [child for child in psutil.Process().children() if "loadgen.worker" in child.cmdline()]
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):  # another child that is just ending
+            if "loadgen.worker" in child.cmdline():
+                found.append(child)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +161,6 @@ def test_the_directory_is_sealed(complete: tuple[RunDirectory, RunningStub]) -> 
     assert manifest["samples"] == pl.read_parquet(directory.samples).height
     names = {path.name for path in directory.path.iterdir()}
     assert names == {
-        "answers",
         "plan.json",
         "environment.json",
         "corpus.json",
@@ -300,6 +305,20 @@ def test_a_killed_worker_ends_the_run_and_loses_nothing(tmp_path: Path) -> None:
     assert rows.filter(pl.col("outcome") == "ok").height > 10
     assert pl.read_parquet(directory.points)["point"].to_list() == [1]
     assert json.loads(directory.manifest.read_text())["ended"] == "failed"
+
+
+def test_a_fault_of_who_watches_ends_the_run(tmp_path: Path) -> None:
+    """It says so and seals, instead of waiting for reports that nobody reads any more."""
+    watcher = Watcher()
+
+    def fault(phase: str) -> None:
+        if phase == "window":
+            raise RuntimeError("no screen")
+
+    watcher.on_progress = fault
+    with pytest.raises(FleetError, match="no screen"):
+        carry_out(FAST, tmp_path, 2, watcher=watcher, stopping=ByTime(60_000, 50))
+    assert json.loads(the_run(tmp_path).manifest.read_text())["ended"] == "failed"
 
 
 def test_a_worker_killed_while_it_drains_ends_the_run(tmp_path: Path) -> None:
