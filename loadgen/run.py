@@ -131,7 +131,7 @@ async def _bench(job: Job, directory: RunDirectory, log: EventLog) -> AsyncItera
     atomic.write(directory.plan, plans.to_json(plans.written(plan)))
     atomic.write(directory.environment, _pretty(environment.describe()))
     async with contextlib.AsyncExitStack() as stack:
-        gpus = stack.enter_context(nvml.opened(plan.nvml, plan.endpoint.grpc, nvml.installed()))
+        gpus = stack.enter_context(nvml.opened(plan.nvml, plan.endpoint.address, nvml.installed()))
         met = await models.meet(stack, plan)
         in_streams = plan.streaming or any(each.metadata.decoupled for each in met)
         plan = carrier.settled(plan, keeps_state=any(each.metadata.sequence for each in met))
