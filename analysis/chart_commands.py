@@ -9,9 +9,10 @@ import typer
 def chart(  # noqa: PLR0913 - one parameter an option
     name: Annotated[str, typer.Argument(help="Which chart; `python -m analysis charts` lists them.")],
     sources: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
-            help="Sealed run directories, and tables (CSV, Parquet) of points, GPUs, standalone or answers."
+            metavar="PATH...",
+            help="Run directories, studies, perf_analyzer's files, traccc logs, folders of them, tables; LABEL=PATH.",
         ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The picture: .png, .svg, .pdf, .html or .json.")],
@@ -22,7 +23,10 @@ def chart(  # noqa: PLR0913 - one parameter an option
         bool, typer.Option("--hep-labels", help="Axis titles at the ends of their axes, as in high-energy physics.")
     ] = False,
 ) -> None:
-    """Draw one named chart of runs and tables."""
+    """Draw one named chart of runs, studies and other tools' files.
+
+    For example: `chart scaling runs/RUN -o scaling.pdf --size column`
+    """
     from analysis import drawing  # noqa: PLC0415 - the charts load only when one is drawn
 
     typer.echo(drawing.write_chart(name, sources, output, look=theme, size=size, hep_labels=hep_labels))

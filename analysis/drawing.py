@@ -9,10 +9,12 @@ from typing import Any
 
 import vl_convert
 
-from analysis.charts import NAMED
+from analysis.charts import NAMED, Chart
 from analysis.figures import FORMATS, picture
 from analysis.frames import frames_of
+from analysis.sources import load
 from analysis.theme import DARK, LOOKS, SIZES, WHITE, Style, specification
+from analysis.tidy import Loaded
 from loadgen import atomic
 from loadgen.errors import PlanError
 
@@ -27,14 +29,14 @@ PAGE = """<!doctype html>
 
 def write_chart(  # noqa: PLR0913 - the options of the command
     name: str,
-    sources: Sequence[Path],
+    sources: Sequence[str | Path],
     output: Path,
     *,
     look: str = "light",
     size: str = "notebook",
     hep_labels: bool = False,
 ) -> Path:
-    """Draw a named chart of runs and tables into a file whose ending says its kind; return the file.
+    """Draw a named chart of whatever `load` reads into a file whose ending says its kind; return the file.
 
     Raises:
         PlanError: no such chart, look, size or kind; the sources cannot be read; or there is nothing to draw.
@@ -44,10 +46,19 @@ def write_chart(  # noqa: PLR0913 - the options of the command
     _known("--theme", look, LOOKS)
     _known("--size", size, tuple(SIZES))
     _known("chart", name, tuple(NAMED))
+    spec = specification(drawn(name, load(*sources)), Style(look, size, hep_labels))
+    return atomic.write(output, content(spec, kind, NAMED[name].title, look))
+
+
+def drawn(name: str, loaded: Loaded) -> Chart:
+    """Draw a named chart of loaded tables.
+
+    Raises:
+        PlanError: no such chart, or there is nothing to draw.
+    """
+    _known("chart", name, tuple(NAMED))
     asked = NAMED[name]
-    frames = frames_of(sources, requests="requests" in asked.needs)
-    spec = specification(asked(frames), Style(look, size, hep_labels))
-    return atomic.write(output, content(spec, kind, asked.title, look))
+    return asked(frames_of(loaded, requests="requests" in asked.needs))
 
 
 def content(spec: dict[str, Any], kind: str, title: str, look: str = "light") -> bytes:

@@ -1,10 +1,13 @@
 """What a path is: a run directory, a folder, perf_analyzer's, traccc's, or, in words, what it looks like instead."""
 
 import json
+import os
 import re
+from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 
+from analysis import tables_in
 from loadgen.errors import PlanError
 
 HEAD_BYTES = 65_536
@@ -29,6 +32,7 @@ class Kind(Enum):
     FOLDER = "folder"
     PERF_ANALYZER = "perf_analyzer file"
     TRACCC = "traccc log"
+    TABLE = "table"
 
 
 def kind_of(path: Path) -> Kind:
@@ -42,11 +46,20 @@ def kind_of(path: Path) -> Kind:
     if not path.exists():
         raise PlanError(f"{path}: there is no such file or folder")
     head = _head(path)
-    if (kind := of_text(head)) is None:
+    kind = Kind.TABLE if _is_table(path) else of_text(head)
+    if kind is None:
         raise PlanError(
             f"{path}: is neither a run directory, nor a perf_analyzer file, nor a traccc log; it {looks(head)}"
         )
     return kind
+
+
+def _is_table(path: Path) -> bool:
+    """Say whether it is a table of ours; those that lie in a run directory or a study are read with all of it."""
+    within = any((path.parent / name).exists() for name in ("plan.json", "study.json"))
+    return (
+        path.suffix in tables_in.SUFFIXES and not within and tables_in.kind_of(tables_in.columns_of(path)) is not None
+    )
 
 
 def of_text(head: bytes) -> Kind | None:
@@ -62,7 +75,9 @@ def looks(head: bytes) -> str:
     if not head.strip():
         return "is empty"
     if head.startswith(b"PAR1"):
-        return "is a Parquet file; name the run directory that it lies in"
+        return (
+            "is a Parquet file; its columns are of no table of ours; name the run directory or study that it lies in"
+        )
     if b"\0" in head:
         return "looks like a binary file"
     first = head.decode("utf-8", "replace").lstrip("\ufeff").strip().splitlines()[0][:60]
@@ -83,9 +98,10 @@ def _looks_json(head: bytes) -> str:
 
 
 def below(folder: Path) -> tuple[list[Path], list[tuple[Path, Kind]], list[str]]:
-    """Return the sealed runs below a folder, the files of known kinds in it, and what is left out in words.
+    """Return the sealed runs below a folder, the files of known kinds, and what is left out in words.
 
-    Files of unknown kinds are noted only where they could have been meant: texts, CSVs and logs.
+    What lies in a run directory, beside the runs of a study, or in a hidden folder is no file of its own. Files of
+    unknown kinds are noted only where they could have been meant: texts, CSVs and logs.
     """
     plans = sorted(plan.parent for plan in folder.rglob("plan.json"))
     sealed = [run for run in plans if (run / "manifest.json").exists()]
@@ -95,13 +111,22 @@ def below(folder: Path) -> tuple[list[Path], list[tuple[Path, Kind]], list[str]]
         if run not in sealed
     ]
     files: list[tuple[Path, Kind]] = []
-    for file in sorted(each for each in folder.iterdir() if each.is_file()) if not sealed else ():
+    for file in _files(folder):
         head = _head(file)
         if (kind := of_text(head)) is not None:
             files.append((file, kind))
         elif file.suffix in {".txt", ".log", ".csv"}:
             notes.append(f"{file}: left out, it {looks(head)}")
     return sealed, files, notes
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for root, folders, names in os.walk(folder):
+        if "plan.json" in names or "study.json" in names:
+            folders.clear()
+            continue
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(root, name) for name in sorted(names) if not name.startswith("."))
 
 
 def _head(path: Path) -> bytes:

@@ -7,10 +7,16 @@ import polars as pl
 from loadgen.progress import headline
 from loadgen.verdict import USABLE
 
-__all__ = ["SURE", "USABLE", "Axis", "axis", "headline_of", "level_text", "levelled"]
+__all__ = ["SURE", "USABLE", "Axis", "axis", "headline_of", "level_text", "levelled", "usable"]
 
-SURE = pl.col("verdict").is_in(USABLE)
-"""Points whose numbers may be used as they stand."""
+SURE = pl.col("verdict").is_in(USABLE).fill_null(value=True)
+"""Points whose numbers may be used as they stand: no objection was raised. What other tools measured has no verdict,
+so nothing stands against it; charts and comparisons say where it is from."""
+
+
+def usable(verdict: str | None) -> bool:
+    """Say the same of one verdict."""
+    return verdict is None or verdict in USABLE
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,8 @@ def takes(points: pl.DataFrame) -> pl.DataFrame:
     Quantities are `throughput_per_s`, and `p50_ns` and `p99_ns` of the load's headline time.
     """
     rows: list[dict[str, Any]] = []
-    usable = levelled(points).filter(SURE, pl.col("completed") > 0) if points.height else points
+    some = (pl.col("completed") > 0).fill_null(value=True)
+    usable = levelled(points).filter(SURE, some) if points.height else points
     if usable.is_empty():
         return pl.DataFrame(schema=SCHEMA)
     for (level,), group in usable.group_by("level", maintain_order=True):

@@ -2,6 +2,7 @@
 
 Charts are drawn in the light colours and at notebook size. `specification` sets them for another look: the colours of
 `DARK` stand for those of the light look one for one, and lengths grow with the size. So no chart knows of either.
+Importing this enables the theme where Altair's own was active, so that notebooks show charts in it.
 """
 
 from dataclasses import dataclass, replace
@@ -85,6 +86,11 @@ def loadgen_theme(look: str = "light", *, hep_labels: bool = False) -> alt.theme
     config = {**_plain(), "title": _TITLE, "axis": {**_AXIS, **ends}, "legend": _LEGEND, "header": _HEADER}
     painted: Any = fitted({"config": config}, colours=DARK if look == "dark" else {})
     return cast("alt.theme.ThemeConfig", painted)
+
+
+if alt.theme.active == "default":
+    # A notebook that has chosen another theme keeps it.
+    alt.theme.enable("loadgen")
 
 
 def specification(chart: alt.TopLevelMixin, style: Style | None = None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from analysis.hardware import GPU_SCHEMA
+from analysis.pods import POD_SCHEMA
 from analysis.runs import RECORDS_SCHEMA
 from loadgen.points import SCHEMA as NATIVE
 
@@ -70,6 +71,8 @@ QUANTITIES: dict[str, pl.DataType] = {
 """Long: one row a point and quantity that is known; `low` and `high` are the limits of its 95 % interval."""
 
 GPUS: dict[str, pl.DataType] = {"run": pl.String(), "label": pl.String(), **GPU_SCHEMA}
+PODS: dict[str, pl.DataType] = {"run": pl.String(), "label": pl.String(), **POD_SCHEMA}
+ANSWERS: dict[str, pl.DataType] = {"label": pl.String(), "quantity": pl.String(), "value": pl.Float64()}
 REQUESTS: dict[str, pl.DataType] = {
     "run": pl.String(),
     **RECORDS_SCHEMA,
@@ -93,8 +96,9 @@ PERCENTS = (50.0, 90.0, 95.0, 99.0)
 class Loaded:
     """Tables of everything that was loaded; `run` is the key that joins them.
 
-    `runs`, `points`, `quantities` and `gpus` are read, `requests` and `samples` wait until they are collected.
+    `runs`, `points`, `quantities`, `gpus`, `pods` are read, `requests` and `samples` wait until they are collected.
     `standalone` has the rows of traccc logs in full (`analysis.standalone.SCHEMA`), which are in `points` too.
+    `answers` are values of what a model answered, where a table of them was named.
     `notes` say what was left out, and why.
     """
 
@@ -102,7 +106,9 @@ class Loaded:
     points: pl.DataFrame
     quantities: pl.DataFrame
     gpus: pl.DataFrame
+    pods: pl.DataFrame
     standalone: pl.DataFrame
+    answers: pl.DataFrame
     requests: pl.LazyFrame
     samples: pl.LazyFrame
     notes: tuple[str, ...] = ()

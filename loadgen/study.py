@@ -322,11 +322,12 @@ def write_points(folder: Path) -> pl.DataFrame:
             plan = msgspec.json.decode(directory.plan.read_bytes())
             labels = {name: plan.get("labels", {}).get(name) for name in study_plan.STUDY_LABELS}
             facts = {**labels, "run": directory.path.name}
+            facts["instances_per_gpu"] = facts.pop("instances")
             columns = [pl.lit(value, pl.String).alias(name) for name, value in facts.items()]
-            tables.append(pl.read_parquet(directory.points).select(*columns, pl.all().exclude(*facts, "instances")))
+            tables.append(pl.read_parquet(directory.points).select(*columns, pl.all().exclude(*facts)))
     table = pl.concat(tables, how="diagonal_relaxed") if tables else pl.DataFrame()
     if tables:
-        numbers = {"take": pl.UInt32, "instances": pl.UInt32, "gpus": pl.UInt32, "mu": pl.Float64}
+        numbers = {"take": pl.UInt32, "instances_per_gpu": pl.UInt32, "gpus": pl.UInt32, "mu": pl.Float64}
         table = table.with_columns(pl.col(name).cast(kind) for name, kind in numbers.items())
         with atomic.written_atomically(folder / POINTS_FILE) as file:
             table.write_parquet(file)

@@ -45,7 +45,7 @@ def side(label: str, takes: Sequence[Mapping[Any, float]], *, half: float | None
     gpus = pl.DataFrame(schema=tidy.GPUS)
     runs = tidy.conform(pl.DataFrame([{"run": label, "label": label, "simulated": True}]), tidy.RUNS)
     lazy = pl.LazyFrame()
-    return side_of(label, Loaded(runs, points, quantities.long(points, gpus), gpus, gpus, lazy, lazy))
+    return side_of(label, Loaded(runs, points, quantities.long(points, gpus), gpus, gpus, gpus, gpus, lazy, lazy))
 
 
 def scattered(
@@ -497,7 +497,7 @@ def test_what_one_side_does_not_know_neither_parts_nor_pairs(tmp_path: Path) -> 
     (blind / "log.jsonl").write_text("")
     found = compare([run, blind], Choices())
     assert [pair.place for pair in found.points] == ["concurrency 1"] * 4
-    assert any("the inputs of b" in note for note in found.notes)
+    assert any("the inputs" in note and note.endswith("of b.") for note in found.notes)
 
 
 def test_inputs_are_the_same_by_their_sha256_whatever_they_are_called(tmp_path: Path) -> None:

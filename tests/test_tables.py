@@ -11,7 +11,7 @@ from sealed_run import S, Story, write_run
 from test_standalone import throughput_log
 
 import analysis
-from analysis import facts, quantities, sources, tidy
+from analysis import facts, parts, perf_parts, quantities, tidy
 from analysis.hardware import GPU_SCHEMA
 from analysis.kinds import Kind, of_text
 from analysis.runs import open_run
@@ -26,6 +26,8 @@ def test_a_run_is_loaded_into_the_documented_schema(tmp_path: Path) -> None:
     assert dict(loaded.points.schema) == tidy.POINTS
     assert dict(loaded.quantities.schema) == tidy.QUANTITIES
     assert dict(loaded.gpus.schema) == tidy.GPUS
+    assert dict(loaded.pods.schema) == tidy.PODS
+    assert dict(loaded.answers.schema) == tidy.ANSWERS
     assert dict(loaded.requests.collect_schema()) == tidy.REQUESTS
     assert dict(loaded.samples.collect_schema()) == tidy.SAMPLES
     row = loaded.points.row(1, named=True)
@@ -139,10 +141,10 @@ def test_another_tools_points_keep_what_they_know() -> None:
     read = SimpleNamespace(
         points=points,
         gpus=pl.DataFrame(schema=GPU_SCHEMA),
+        requests=pl.LazyFrame(),
         warnings=(SimpleNamespace(file="a.csv", level="", reason="odd"),),
     )
-    part = sources.imported(read, "data/mu200_2gpus.csv", label="old")
-    loaded = sources._joined([part])
+    loaded = parts.joined(perf_parts.imported(read, "data/mu200_2gpus.csv", label="old"))
     assert dict(loaded.points.schema) == tidy.POINTS
     row = loaded.points.row(0, named=True)
     assert (row["kind"], row["label"], row["level"], row["headline"], row["mu"]) == (
@@ -161,7 +163,7 @@ def test_another_tools_points_keep_what_they_know() -> None:
     ("name", "content", "said"),
     [
         ("empty.csv", b"", "is empty"),
-        ("a.parquet", b"PAR1\x00\x00", "is a Parquet file; name the run directory"),
+        ("a.parquet", b"PAR1\x00\x00", "is a Parquet file; its columns are of no table of ours"),
         ("a.bin", b"\x7fELF\x00\x00", "looks like a binary file"),
         ("a.json", b'{"data": [1, 2], "x": 3}', "looks like JSON with the keys data, x"),
         (

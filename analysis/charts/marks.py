@@ -210,7 +210,7 @@ def log_ticks(least: float, most: float) -> list[float]:
 def entitled(panel: Any, title: str, points: pl.DataFrame, *notes: str) -> Chart:  # noqa: ANN401 - altair's types
     """Give a chart its title; below it what was measured, on what, whether simulated, and notes."""
     simulated = "simulated" in points.columns and bool(points["simulated"].any())
-    parts = [*(["SIMULATED: not a physics figure."] if simulated else []), *subject(points), *filter(None, notes)]
+    parts = [*([_simulated(points["simulated"])] if simulated else []), *subject(points), *filter(None, notes)]
     if "left_out" in points.columns and points.height:
         parts.append(points["left_out"][0])
     colour = theme.WARNING if simulated else theme.GREY
@@ -220,13 +220,17 @@ def entitled(panel: Any, title: str, points: pl.DataFrame, *notes: str) -> Chart
     return done
 
 
+def _simulated(of: pl.Series) -> str:
+    return f"{'SIMULATED' if of.fill_null(value=False).all() else 'PARTLY SIMULATED'}: not a physics figure."
+
+
 def subject(points: pl.DataFrame) -> list[str]:
     """Return what the points were measured on, in a line: model, server, instances, inputs; how many if several."""
     model, server = (_one_or_count(points, name, noun) for name, noun in (("model", "models"), ("server", "servers")))
     counts = []
     for column, noun in (("instances", "instance"), ("gpus", "GPU")):
-        known = points[column].drop_nulls().unique() if column in points.columns else pl.Series([], dtype=pl.Float64)
-        if len(known) == 1:
+        known = points[column].unique() if column in points.columns else pl.Series([], dtype=pl.Float64)
+        if len(known) == 1 and known[0] is not None:
             counts.append(f"{known[0]:g} {noun}{'s' * (known[0] != 1)}")
     on = [" on ".join(filter(None, (model, server)))]
     inputs = _one_or_count(points, "inputs", "inputs")
@@ -252,10 +256,12 @@ def hollow_words(*of: pl.DataFrame) -> str:
 
 
 def _one_or_count(points: pl.DataFrame, column: str, noun: str) -> str:
-    known = points[column].drop_nulls().unique() if column in points.columns else pl.Series([], dtype=pl.String)
+    every = points[column].unique() if column in points.columns else pl.Series([], dtype=pl.String)
+    known = every.drop_nulls()
     if len(known) > 1:
         return f"{len(known)} {noun}"
-    return str(known[0]) if len(known) else ""
+    absent = f" (some {noun} not recorded)" if len(every) > len(known) else ""
+    return f"{known[0]}{absent}" if len(known) else ""
 
 
 def _tooltip(axes: Axes) -> list[alt.Tooltip]:

@@ -67,8 +67,8 @@ def single_pass(points: pl.DataFrame) -> Chart:
 @chart("takes-overlay", "C14", "Throughput, every take", points=("throughput_per_s",))
 def takes_overlay(points: pl.DataFrame) -> Chart:
     """Draw every take as a line of its own, however long each is."""
-    full = tidy.loaded(points)
-    alike = full.group_by("series").agg(pl.col("run").n_unique())["run"].max() or 0
+    full = tidy.distinguished(tidy.loaded(points))
+    alike = full.group_by("series", "level", "repeat").agg(pl.col("run").n_unique())["run"].max() or 0
     wanted = ("series", "run") if alike > 1 else ("series",)  # type: ignore[operator]
     names = [name for name in wanted if full[name].n_unique() > 1]
     take = pl.concat_str(

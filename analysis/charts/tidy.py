@@ -83,10 +83,9 @@ def completed(points: pl.DataFrame) -> pl.DataFrame:
     pile_up = pl.when(pl.col("mu").drop_nulls().n_unique().over(label) > 1).then(
         pl.lit("mu ") + pl.col("mu").map_elements(levels.level_text, pl.String)
     )
-    # What was imported has no verdict, hence no objection.
     return full.with_columns(
         series=pl.concat_str(label, pile_up, separator=", ", ignore_nulls=True),
-        measured=levels.SURE.fill_null(value=True),
+        measured=levels.SURE,
     )
 
 

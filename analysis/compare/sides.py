@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis import levels
 from analysis.compare.contrast import Value
 from analysis.readable import listed
-from analysis.sources import load
+from analysis.sources import labelled, load
 from analysis.tidy import Loaded
 from loadgen.errors import PlanError
-from loadgen.verdict import USABLE
 
 IDENTITY = {
     "inputs": "inputs",
@@ -21,8 +21,12 @@ IDENTITY = {
     "server": "server",
     "instances": "instances",
     "gpus": "GPUs",
+    "mu": "pile-up",
 }
 """Facts that must be equal; where two inputs both have a sha256 it decides, else their words do."""
+
+OF_ALL = ("inputs", "model", "server")
+"""Those that every measurement has, so that it is said where no side records them."""
 
 CLIENT = {"host": "client host", "transport": "transport", "connections": "connections", "workers": "workers"}
 """Facts whose difference is noted."""
@@ -70,7 +74,7 @@ class Take:
     @property
     def usable(self) -> bool:
         """Whether its numbers may be used; another tool's points have no verdict."""
-        return self.verdict is None or self.verdict in USABLE
+        return levels.usable(self.verdict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,7 @@ def read(paths: Sequence[str | Path], *, anyway: bool) -> tuple[list[Side], list
     """
     if len(paths) < 2:  # noqa: PLR2004 - a comparison
         raise PlanError("a comparison needs two runs or more; the first is the baseline")
-    split = [_labelled(path) for path in paths]
+    split = [labelled(path) for path in paths]
     loads = [load(path) for _, path in split]
     labels = _distinct([label or _own_label(one, path) for one, (label, path) in zip(loads, split, strict=True)])
     differing = _differing(labels, loads)
@@ -123,13 +127,6 @@ def side_of(label: str, of: Loaded, matching: Matching | None = None) -> Side:
     return Side(label, of, _takes(of, matching or matched([of])))
 
 
-def _labelled(text: str | Path) -> tuple[str | None, Path]:
-    label, sign, path = str(text).partition("=")
-    if sign and label and "/" not in label and not Path(text).exists():
-        return label, Path(path)
-    return None, Path(text)
-
-
 def _own_label(of: Loaded, path: Path) -> str:
     return str(of.runs["label"][0]) if of.runs.height == 1 else path.name or str(path.resolve().name)
 
@@ -144,23 +141,43 @@ def _distinct(labels: Sequence[str]) -> list[str]:
 
 
 def _differing(labels: Sequence[str], loads: Sequence[Loaded]) -> dict[str, str]:
-    """Return in words, by fact, what a side has nothing of in common with the first."""
-    found = {}
+    """Return in words, by fact, what a side has nothing of in common with the first, or what nothing can pair."""
+    found: dict[str, str] = {}
     for fact, name in IDENTITY.items():
         known = [_known(one, fact, _by_digest(loads)) for one in loads]
         first, *others = map(set, known)
+        if fact == "mu" and "inputs" in found:
+            continue
         if first and any(other and not first & other for other in others):
             found[fact] = f"the {name} differ{_s(name)} ({_shown(labels, [each.values() for each in known])})"
+        elif words := _mixed(labels, loads, fact):
+            found[fact] = words
     return found
 
 
 def _not_recorded(labels: Sequence[str], loads: Sequence[Loaded]) -> list[str]:
-    notes = []
+    """Say by sides which facts they do not record; those that no side records once."""
+    of: dict[tuple[str, ...], list[str]] = {}
     for fact, name in IDENTITY.items():
         absent = [label for label, one in zip(labels, loads, strict=True) if not _known(one, fact, digest=False)]
-        if 0 < len(absent) < len(labels):
-            notes.append(f"Not recorded, so that it cannot be checked: the {name} of {listed(absent)}.")
-    return notes
+        if 0 < len(absent) < len(labels) or (absent and fact in OF_ALL):
+            of.setdefault(tuple(absent), []).append(name)
+    return [
+        f"Not recorded, so that it cannot be checked: the {listed(names)} of "
+        f"{'any side' if len(absent) == len(labels) else listed(absent)}."
+        for absent, names in of.items()
+    ]
+
+
+def _mixed(labels: Sequence[str], loads: Sequence[Loaded], fact: str) -> str:
+    """Say that one side has several values of a fact that another does not record, so that nothing can pair them."""
+    known = [_known(one, fact, _by_digest(loads)) for one in loads]
+    several = [label for label, values in zip(labels, known, strict=True) if len(values) > 1]
+    absent = [label for label, values in zip(labels, known, strict=True) if not values]
+    if not several or not absent:
+        return ""
+    name = IDENTITY[fact]
+    return f"{listed(several)} has several {name}{_s(name)}, and {listed(absent)} does not record which it has"
 
 
 def _clients(labels: Sequence[str], loads: Sequence[Loaded]) -> list[str]:
@@ -232,7 +249,11 @@ def _place(row: Mapping[str, Any], matching: Matching) -> Place:
     kinds = {"closed_loop": "concurrency", "open_loop": "rate", "standalone": "threads"}
     words = f"{kinds.get(row['load'], row['load'])} {level:g}" if level is not None else str(row["load_words"])
     words += "/s" if row["load"] == "open_loop" and level is not None else ""
-    varying = [f"{IDENTITY[fact]} {_value(row, fact) or '?'}" for fact in IDENTITY if fact in matching.varying]
+    varying = [
+        f"{IDENTITY[fact]} {_value(row, fact) or '?'}"
+        for fact in IDENTITY
+        if fact in matching.varying and not (fact == "mu" and "inputs" in matching.varying)
+    ]
     return Place(
         load=row["load"] or "",
         level=-1.0 if level is None else float(level),
