@@ -15,12 +15,15 @@ from analysis.runs import open_run
 from analysis.standalone.command import standalone_logs
 from loadgen.entry import enter
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
-
-
-@app.callback()
-def analysis() -> None:
-    """Make reports, comparisons, pictures and tables from sealed run directories and from other tools' files."""
+app = typer.Typer(
+    help="Make reports, comparisons, charts and tables from sealed run directories and from other tools' files.\n\n"
+    "Exit codes: 0 done; 1 a bug of ours, of compare: a limit is exceeded; 2 a wrong option, file or run.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 
 @app.command()

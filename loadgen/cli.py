@@ -23,8 +23,8 @@ from loadgen.progress import observer
 from loadgen.ranges import range_option, weights_option
 
 EXIT_CODES = """Exit codes: 0 done; 1 a bug of ours; 2 a wrong option, plan or input; 3 the server is absent, not
-ready or refuses; 4 the worker or the disk failed; 5 a point is not steady (--strict); 6 a point
-crosses a --fail-if; 130 stopped by Ctrl-C or SIGTERM (what was measured is sealed)."""
+ready or refuses; 4 the worker or the disk failed; 5 a point is not steady (--strict); 6 a point crosses a
+--fail-if; 7 points of a study are missing; 130 stopped by Ctrl-C or SIGTERM (what was measured is sealed)."""
 
 app = typer.Typer(
     help=f"Load generator for NVIDIA Triton.\n\n{EXIT_CODES}",

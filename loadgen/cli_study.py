@@ -65,7 +65,7 @@ def study(  # noqa: PLR0913, PLR0917 - each is one option
     mu: Annotated[str, typer.Option("--mu", metavar="MU,...", help="Pile-ups: a set of inputs each.")] = "",
     events: opt.Events = 10,
     instances: Annotated[
-        str, typer.Option("--instances", metavar="N,...|FROM:TO", help="Instances of the model on each GPU.")
+        str, typer.Option("--instances", metavar="N,...|START:END", help="Instances of the model on each GPU.")
     ] = "",
     gpus: Annotated[
         list[str] | None, typer.Option("--gpus", metavar="ID,...", help="GPUs of a configuration; repeatable.")
@@ -95,10 +95,10 @@ def study(  # noqa: PLR0913, PLR0917 - each is one option
     connections: opt.Connections = 1,
     workers: opt.Workers = 1,
     concurrency_range: Annotated[
-        str, typer.Option("--concurrency-range", metavar="N,...|FROM:TO[:STEP]", help="Closed loops.")
+        str, typer.Option("--concurrency-range", metavar="N,...|START:END[:STEP]", help="Closed loops.")
     ] = "",
     request_rate_range: Annotated[
-        str, typer.Option("--request-rate-range", metavar="R,...|FROM:TO[:STEP]", help="Open loops.")
+        str, typer.Option("--request-rate-range", metavar="R,...|START:END[:STEP]", help="Open loops.")
     ] = "",
     diagonal: Annotated[
         bool, typer.Option("--diagonal", help="As many requests in flight as the server has instances.")

@@ -99,7 +99,7 @@ def rate_levels(text: str) -> tuple[float, ...]:
 
 
 def levels_option(text: str, option: str, *, whole: bool = False, least: float = 1.0) -> tuple[float, ...]:
-    """Parse a list of numbers and FROM:TO[:STEP] ranges, as `1,2,4` or `1:8`, ends included; empty text is none.
+    """Parse a list of numbers and START:END[:STEP] ranges, as `1,2,4` or `1:8`, ends included; empty text is none.
 
     Raises:
         PlanError: a part is no such number or range, not whole where it must be, or one comes twice.
@@ -118,10 +118,10 @@ def _range_of(part: str, where: str, *, whole: bool, least: float) -> list[float
     except ValueError:
         numbers = []
     first, last, step = [(0, 0, 0), (*numbers * 2, 1), (*numbers, 1), numbers][min(len(numbers), 3)][:3]
-    fits = len(numbers) < 4 and all(map(math.isfinite, numbers)) and least <= first <= last and step > 0  # noqa: PLR2004 - FROM:TO:STEP
+    fits = len(numbers) < 4 and all(map(math.isfinite, numbers)) and least <= first <= last and step > 0  # noqa: PLR2004 - START:END:STEP
     if not fits or (whole and not all(number.is_integer() for number in numbers)):
         kind = "whole numbers" if whole else "numbers"
-        raise PlanError(f"{where}: write {kind} from {least:.0f}, as 1,2,4 or FROM:TO[:STEP]")
+        raise PlanError(f"{where}: write {kind} from {least:.0f}, as 1,2,4 or START:END[:STEP]")
     count = math.floor((last - first) / step + 1e-9) + 1
     if count > MOST_LEVELS:
         raise PlanError(f"{where}: is {count} levels; {MOST_LEVELS} are the most")

@@ -44,7 +44,7 @@ def test_the_notebook_runs_from_top_to_bottom() -> None:
     assert len(pictures(notebook)) == CHARTS
     words = "".join(output.get("text", "") for output in outputs(notebook))
     assert "A = before, B = after" in words
-    assert "imulated" in words
+    assert "SIMULATED" in words
 
 
 def test_what_is_kept_is_small_and_whole() -> None:
