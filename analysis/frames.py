@@ -8,6 +8,11 @@ from analysis.tidy import Loaded
 REQUEST = ("run", "point", "body", "outcome", "due_ns", "sent_ns", "done_ns", "request_bytes", "response_bytes")
 """Columns of requests that charts use."""
 
+OF_LOGS = (
+    pl.when(pl.col("kind").is_in(["throughput", "sequence", "log_file"])).then(pl.lit("traccc")).otherwise("kind")
+)
+"""Standalone results have the kind of their log; a chart names the tool, as for points."""
+
 
 def frames_of(loaded: Loaded, *, requests: bool = True) -> Frames:
     """Return loaded tables as charts take them; requests are read from the disk, those that ended in a window.
@@ -21,7 +26,7 @@ def frames_of(loaded: Loaded, *, requests: bool = True) -> Frames:
         gpus=_some(loaded.gpus),
         pods=_some(loaded.pods),
         requests=_some(inside),
-        standalone=_some(loaded.standalone),
+        standalone=_some(loaded.standalone.with_columns(kind=OF_LOGS)),
         answers=_some(loaded.answers),
     )
 

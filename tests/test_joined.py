@@ -6,11 +6,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 from sealed_run import Story, write_run
+from test_standalone import throughput_log
 from typer.testing import CliRunner
 
 import analysis
 from analysis import configurations, perf_parts
 from analysis.__main__ import app
+from analysis.frames import frames_of
 from analysis.parts import Part
 from loadgen.errors import PlanError
 
@@ -175,3 +177,25 @@ def test_labels_of_files_leave_out_what_columns_say() -> None:
     assert perf_parts.label_of(Path("nominal/out4gpu_take7.txt"), known) == "nominal"
     assert perf_parts.label_of(Path("x/out4gpu_take7_more_mem.txt"), known) == "more_mem"
     assert perf_parts.label_of(Path("x/plain.csv"), {}) == "plain"
+
+
+def test_panels_of_one_chart_call_a_series_the_same(tmp_path: Path) -> None:
+    """Two configurations, of which one alone has GPU figures: its utilisation has the name of its throughput."""
+    write_run(tmp_path / "a", Story(concurrency=(1, 2), instances=1, gpus=1))
+    write_run(tmp_path / "b", Story(concurrency=(1, 2), instances=2, samples=False))
+    spec = analysis.chart("devices", f"same={tmp_path / 'a'}", f"same={tmp_path / 'b'}").to_dict()
+    names = {row["series"] for rows in spec["datasets"].values() for row in rows if "series" in row}
+    assert len(names) == 2
+
+
+def test_standalone_results_are_no_points_of_a_service(tmp_path: Path) -> None:
+    """Logs are in `points` for comparisons, but charts of the service do not draw them, and name their tool."""
+    run = write_run(tmp_path / "run", Story(concurrency=(1, 2)))
+    log = tmp_path / "out_gpu_mu20.log"
+    log.write_text(throughput_log(new=True, event_ms=50.0, device_name="NVIDIA A100"))
+    frames = frames_of(analysis.load(run, log))
+    assert frames.points is not None
+    assert frames.standalone is not None
+    assert frames.points["kind"].unique().to_list() == ["loadgen"]
+    assert frames.standalone["kind"].to_list() == ["traccc"]
+    assert "Data: traccc." in analysis.chart("standalone", log).usermeta["subtitle"]

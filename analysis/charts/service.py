@@ -158,7 +158,7 @@ def devices(points: pl.DataFrame, gpus: pl.DataFrame | None = None) -> Chart:
     time = seconds_or_ms("Mean service time", "service_mean_ns", full)
     extra: list[Drawn] = []
     if gpus is not None and not gpus.is_empty():
-        rows = tidy.distinguished(placed(points, gpus))
+        rows = placed(full, gpus)  # under the names of the other panels
         extra = [(mean_of_gpus(rows, "utilisation_percent", "level"), Quantity("", "Utilisation", "%"))]
     title = "Throughput, latency and utilisation compared"
     return panels_below(title, full, [THROUGHPUT, time], levels.axis(full).title, extra)
