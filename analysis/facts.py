@@ -22,7 +22,7 @@ def of_run(run: Run, name: str, label: str | None = None) -> dict[str, Any]:
     inputs = target.get("inputs") or run.corpus.get("source")
     return {
         "run": name,
-        "label": label or STAMP.sub("", run.path.name) or NEVER_NAMED,
+        "label": label or label_of(run.path.name),
         "source": str(run.path),
         "kind": "loadgen",
         "model": target.get("model") or run.plan.get("endpoint", {}).get("model"),
@@ -41,6 +41,11 @@ def of_run(run: Run, name: str, label: str | None = None) -> dict[str, Any]:
         "ended": run.manifest.get("ended"),
         "loadgen_version": run.manifest.get("loadgen_version"),
     }
+
+
+def label_of(name: str) -> str:
+    """Return a run directory's name without the time it was made at: `20260921T134640Z-sweep` is `sweep`."""
+    return STAMP.sub("", name) or NEVER_NAMED
 
 
 def model_version(run: Run, said: Mapping[str, Any]) -> str | None:

@@ -1,12 +1,18 @@
 """Metric samples of several metrics pages -> what each pod did inside each point's window. Unsampled is null."""
 
+from typing import Any, TypeAlias
+
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from analysis.hardware import in_window
 from loadgen.clock import NS_PER_S
 
 NS_PER_US = 1_000
+
+Numbers: TypeAlias = npt.NDArray[Any]
+Series: TypeAlias = tuple[Numbers, Numbers]
 
 COUNTERS = {
     "nv_inference_count": "inferences",
@@ -33,8 +39,12 @@ def pod_figures(points: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
     samples, null where they do not reach both ends); `utilisation` is the mean over the pod's GPUs and samples.
     """
     named = samples.with_columns(pod=pl.col("labels").str.json_path_match("$.instance")).drop_nulls("pod")
+    windows = points.select("point", "window_start_ns", "window_end_ns").to_dicts()
     rows = [
-        _row(window, pod, part) for (pod,), part in named.group_by("pod") for window in points.iter_rows(named=True)
+        _row(window, pod, counters)
+        for (pod,), part in named.group_by("pod")
+        for counters in (_counters(part),)
+        for window in windows
     ]
     use = in_window(points, named.filter(pl.col("metric") == "nv_gpu_utilization"))
     means = use.group_by("point", "pod").agg(utilisation=pl.col("value").mean())
@@ -45,12 +55,9 @@ def pod_figures(points: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
     return seen.select(*POD_SCHEMA).sort("point", "pod")
 
 
-def _row(window: dict[str, int], pod: str, samples: pl.DataFrame) -> dict[str, object]:
+def _row(window: dict[str, int], pod: object, counters: dict[str, Series]) -> dict[str, object]:
     start_ns, end_ns = window["window_start_ns"], window["window_end_ns"]
-    grown = {
-        name: _growth(samples.filter(pl.col("metric") == metric), start_ns, end_ns)
-        for metric, name in COUNTERS.items()
-    }
+    grown = {name: _growth(*counters[name], start_ns, end_ns) for name in COUNTERS.values()}
     count, executions = grown["inferences"], grown["executions"]
     row: dict[str, object] = {"point": window["point"], "pod": pod}
     if count is not None:
@@ -62,9 +69,17 @@ def _row(window: dict[str, int], pod: str, samples: pl.DataFrame) -> dict[str, o
     return row
 
 
-def _growth(samples: pl.DataFrame, start_ns: int, end_ns: int) -> float | None:
-    sums = samples.group_by("at_ns").agg(pl.col("value").sum()).sort("at_ns")
-    at_ns, values = sums["at_ns"].to_numpy(), sums["value"].to_numpy()
+def _counters(samples: pl.DataFrame) -> dict[str, Series]:
+    """Return when each counter was read, and what it was, summed over the labels of the page."""
+    found = {}
+    for metric, name in COUNTERS.items():
+        of = samples.filter(pl.col("metric") == metric)
+        sums = of.group_by("at_ns").agg(pl.col("value").sum()).sort("at_ns")
+        found[name] = sums["at_ns"].to_numpy(), sums["value"].to_numpy()
+    return found
+
+
+def _growth(at_ns: Numbers, values: Numbers, start_ns: int, end_ns: int) -> float | None:
     if len(at_ns) == 0 or start_ns < at_ns[0] or end_ns > at_ns[-1]:
         return None
     start, end = np.interp([start_ns, end_ns], at_ns, values)

@@ -18,7 +18,7 @@ crosschecks = typer.Typer()
 DIFFERENT, NOTHING = 6, 3
 Quantities = Annotated[
     list[str] | None,
-    typer.Option("--margin", metavar="QUANTITY=PERCENT", help="A difference that does not matter: p50=3."),
+    typer.Option("--margin", metavar="NAME=3%", help="Difference that does not matter, as p50=3%; repeatable."),
 ]
 
 

@@ -31,7 +31,7 @@ def calibrate(  # noqa: PLR0913, PLR0917 - each is one option
     connections: opt.Connections = 1,
     workers: opt.Workers = 1,
     seconds: Seconds = 2.0,
-    json: opt.JsonFlag = False,
+    json: Annotated[bool, typer.Option("--json", help="Print what was measured as JSON on stdout.")] = False,
 ) -> None:
     """Measure what this machine's client can do at best; later sweeps are held against it.
 
@@ -102,7 +102,7 @@ def doctor(  # noqa: PLR0913, PLR0917 - each is one option
     prometheus_header: opt.PrometheusHeaders = None,
     prometheus_query: opt.PrometheusQuery = None,
     prometheus_selector: opt.PrometheusSelector = "",
-    json: opt.JsonFlag = False,
+    json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON on stdout.")] = False,
 ) -> None:
     """Look at a server without sending load: what can be reached, its state, and what to do about each fault.
 

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 import analysis
 from analysis import configurations, perf_parts
 from analysis.__main__ import app
+from analysis.compare.sides import read
 from analysis.frames import frames_of
 from analysis.parts import Part
 from loadgen.errors import PlanError
@@ -199,3 +200,12 @@ def test_standalone_results_are_no_points_of_a_service(tmp_path: Path) -> None:
     assert frames.points["kind"].unique().to_list() == ["loadgen"]
     assert frames.standalone["kind"].to_list() == ["traccc"]
     assert "Data: traccc." in analysis.chart("standalone", log).usermeta["subtitle"]
+
+
+def test_two_runs_of_a_study_keep_their_own_names_when_compared(tmp_path: Path) -> None:
+    """The label that they share in charts would not tell them apart."""
+    folder = study(tmp_path / "scan", *({"take": take, "server": "s", "inputs": "i"} for take in "12"))
+    runs = sorted((folder / "runs").iterdir())
+    named = [run.rename(run.with_name(f"20260101T00000{k}Z-take{k}")) for k, run in enumerate(runs, 1)]
+    sides, _ = read(named, anyway=False)
+    assert [side.label for side in sides] == ["take1", "take2"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis import levels
+from analysis import facts, levels
 from analysis.compare.contrast import Value
 from analysis.readable import listed
 from analysis.sources import labelled, load
@@ -128,7 +128,11 @@ def side_of(label: str, of: Loaded, matching: Matching | None = None) -> Side:
 
 
 def _own_label(of: Loaded, path: Path) -> str:
-    return str(of.runs["label"][0]) if of.runs.height == 1 else path.name or str(path.resolve().name)
+    """Return the name of a side: of one run its own, which in a study says more than the label that all have."""
+    if of.runs.height != 1:
+        return path.name or str(path.resolve().name)
+    row = of.runs.row(0, named=True)
+    return facts.label_of(row["run"]) if row["kind"] == "loadgen" else str(row["label"])
 
 
 def _distinct(labels: Sequence[str]) -> list[str]:
