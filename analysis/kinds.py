@@ -49,7 +49,8 @@ def kind_of(path: Path) -> Kind:
     kind = Kind.TABLE if _is_table(path) else of_text(head)
     if kind is None:
         raise PlanError(
-            f"{path}: is neither a run directory, nor a perf_analyzer file, nor a traccc log; it {looks(head)}"
+            f"{path}: is neither a run directory, nor a perf_analyzer file, nor a traccc log, nor a table; "
+            f"it {looks(head)}"
         )
     return kind
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +54,14 @@ def _parts(path: Path, label: str | None) -> list[Part]:
     runs, files, notes = kinds.below(path)
     parts = [_of_run(run, label if label or len(runs) == 1 else _inner_name(run, path))[0] for run in runs]
     parts = [replace(part, labelled=label is not None) for part in parts]
-    logs = [file for file, of in files if of is Kind.TRACCC]
     failures: list[PlanError] = []
-    for file in (file for file, of in files if of is Kind.PERF_ANALYZER):
+    logs = [file for file, of in files if of is Kind.TRACCC]
+    readers = [partial(perf_parts.read, file, label) for file, of in files if of is Kind.PERF_ANALYZER]
+    for read in [*readers, *([partial(_of_logs, logs, path, label)] if logs else [])]:
         try:
-            parts += perf_parts.read(file, label)
+            parts += read()
         except PlanError as error:
             failures.append(error)
-    parts += _of_logs(logs, path, label) if logs else []
     if not parts:
         raise failures[0] if failures else PlanError(_nothing(path, notes))
     notes += [f"left out: {error}" for error in failures]

@@ -209,3 +209,15 @@ def test_two_runs_of_a_study_keep_their_own_names_when_compared(tmp_path: Path) 
     named = [run.rename(run.with_name(f"20260101T00000{k}Z-take{k}")) for k, run in enumerate(runs, 1)]
     sides, _ = read(named, anyway=False)
     assert [side.label for side in sides] == ["take1", "take2"]
+
+
+def test_a_broken_log_does_not_cost_the_folder(tmp_path: Path) -> None:
+    """What cannot be read beside what can is left out, and noted; alone it is the error."""
+    log = tmp_path / "cut.log"
+    log.write_text("==> Elapsed times:\n")
+    with pytest.raises(PlanError, match=r"cut\.log"):
+        analysis.load(tmp_path)
+    perf_csv(tmp_path / "a.csv", 10.0)
+    loaded = analysis.load(tmp_path)
+    assert loaded.points.height == 1
+    assert any("left out" in note and "cut.log" in note for note in loaded.notes)
