@@ -203,6 +203,9 @@ def study(  # noqa: PLR0913, PLR0917 - each is one option
     if layout == "traccc":
         for path in study_layout.write(folder):
             typer.echo(path, err=json)
+    page = studying.write_report(folder, watcher)
+    if page is not None:
+        typer.echo(f"report: {page}", err=json)
     for release in ended.releases:
         _uninstall(release, done=not missing and not interrupt.is_set(), asked=helm_uninstall_after)
     if interrupt.is_set():

@@ -334,6 +334,19 @@ def write_points(folder: Path) -> pl.DataFrame:
     return table
 
 
+def write_report(folder: Path, observer: Observer) -> Path | None:
+    """Write a study's page; None where no point is sealed yet, or if it cannot be made: no measurement is lost."""
+    from analysis import reports  # noqa: PLC0415 - charts load once all is measured
+
+    if not (folder / POINTS_FILE).exists():
+        return None
+    try:
+        return reports.write_page(reports.gather([folder]), folder / "report.html")
+    except LoadgenError as error:
+        observer.warn(f"no report: {error}")
+        return None
+
+
 def dry_run(study: Study, folder: Path) -> Iterator[str]:
     """Yield the grid, what of it is done, and how long the rest will take."""
     finished = done(folder) if (folder / STUDY_FILE).exists() else set()
