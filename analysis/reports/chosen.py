@@ -38,12 +38,10 @@ def specifications(
             drawn[name] = draw()
         except PlanError as error:
             absent[name] = str(error).removeprefix(f"chart {name}: ")
-    known = linked.series_names(_names(of), sorted(f"mu {mu:g}" for mu in of.points["mu"].drop_nulls().unique()))
-    return {name: linked.linked(theme.specification(chart), known) for name, chart in drawn.items()}, absent
-
-
-def _names(of: Gathered) -> list[str]:
-    return [str(name) for name in of.points["configuration"].unique(maintain_order=True)]
+    names = of.configurations
+    known = linked.series_names(names, [f"mu {mu:g}" for mu in of.points["mu"].drop_nulls().unique()])
+    by = linked.dressed(known, names)
+    return {name: linked.linked(theme.specification(chart), known, by) for name, chart in drawn.items()}, absent
 
 
 def _all(of: Gathered, judged: pl.DataFrame, found: pl.DataFrame) -> Iterator[tuple[str, Callable[[], Chart]]]:

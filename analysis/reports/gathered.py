@@ -18,7 +18,6 @@ from analysis.tidy import Loaded
 from loadgen.errors import PlanError
 
 STANDALONE = "standalone"
-INTERRUPTED = "interrupted"
 LABELS: dict[str, pl.DataType] = {
     "take": pl.UInt32(),
     "instances": pl.UInt32(),
@@ -43,9 +42,11 @@ class Gathered:
     grid: Grid | None = None
 
     @property
-    def several_inputs(self) -> bool:
-        """Whether configurations were measured with different inputs."""
-        return self.points["input_set"].n_unique() > 1
+    def configurations(self) -> list[str]:
+        """Names of configurations, those measured first, by instances and GPUs; then those of a study's grid."""
+        ordered = self.points.sort("instances", "gpus", "configuration", nulls_last=True)["configuration"].to_list()
+        asked = [place[0] for _, place in self.grid.missing] if self.grid else []
+        return list(dict.fromkeys([*ordered, *asked]))
 
 
 def is_one_run(paths: Sequence[Path]) -> bool:

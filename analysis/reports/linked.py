@@ -5,7 +5,11 @@ it (`2insts, mu 20`). What is no configuration (a stage, a GPU, a percentile) st
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+from analysis.charts.marks import SHAPES
+from analysis.theme import CATEGORIES
 
 PICKED, KNOWN = "picked", "configurations"
 FADED = 0.07
@@ -16,11 +20,29 @@ OWN = f"{PICKED} != null && {KNOWN}[datum.series] == {PICKED}"
 OTHER = f"{PICKED} != null && isValid({KNOWN}[datum.series]) && {KNOWN}[datum.series] != {PICKED}"
 
 
-def linked(spec: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """Return a specification that obeys the signal `picked`; `names` are configurations by the name of a series."""
+@dataclass(frozen=True, slots=True)
+class Dressed:
+    """The colour and the shape that a configuration has in every chart."""
+
+    colours: Mapping[str, str]
+    shapes: Mapping[str, str]
+
+
+def linked(spec: Mapping[str, Any], names: Mapping[str, str], by: Dressed) -> dict[str, Any]:
+    """Return a specification that obeys the signal `picked`; `names` are configurations by the name of a series.
+
+    Scales of which every value is a configuration get its colours and shapes, unless two of them would be alike.
+    """
     params = [{"name": PICKED, "value": None}, {"name": KNOWN, "value": dict(names)}]
-    done = _walked(dict(spec), several=len(set(names.values())) > 2)  # noqa: PLR2004 - two can be told apart
+    done = _walked(_dressed(dict(spec), by), several=len(set(names.values())) > 2)  # noqa: PLR2004 - two can be told apart
     return {**done, "params": [*done.get("params", []), *params]}
+
+
+def dressed(names: Mapping[str, str], configurations: Sequence[str]) -> Dressed:
+    """Give each configuration a colour and a shape by its place; beyond eight they repeat."""
+    places = {name: place for place, name in enumerate(configurations)}
+    colours = {name: CATEGORIES[places[of] % len(CATEGORIES)] for name, of in names.items()}
+    return Dressed(colours, {name: SHAPES[places[of] % len(SHAPES)] for name, of in names.items()})
 
 
 def series_names(configurations: Sequence[str], pile_ups: Sequence[str]) -> dict[str, str]:
@@ -39,6 +61,22 @@ def _walked(node: Any, *, several: bool) -> Any:  # noqa: ANN401 - any JSON
         for key, value in node.items()
     }
     return _fading(done, several=several) if "mark" in done and _by_series(done.get("encoding", {})) else done
+
+
+def _dressed(node: Any, by: Dressed) -> Any:  # noqa: ANN401 - any JSON
+    if isinstance(node, list):
+        return [_dressed(each, by) for each in node]
+    if not isinstance(node, dict):
+        return node
+    done = {key: value if key in {"datasets", "data"} else _dressed(value, by) for key, value in node.items()}
+    for channel, looks in (("color", by.colours), ("shape", by.shapes)):
+        scale = done[channel].get("scale") if isinstance(done.get(channel), dict) else None
+        domain = scale.get("domain") if isinstance(scale, dict) else None
+        if scale and isinstance(domain, list) and all(name in looks for name in domain):
+            wanted = [looks[name] for name in domain]
+            if len(set(wanted)) == len(wanted):
+                done[channel] = {**done[channel], "scale": {**scale, "range": wanted}}
+    return done
 
 
 def _by_series(encoding: Mapping[str, Any]) -> bool:

@@ -78,7 +78,7 @@ def page(of: Gathered, shown: Content | None = None) -> str:
         subtitle=_subtitle(of),
         simulated=bool(of.points["simulated"].any()),
         sentences=shown.sentences,
-        picks=list(dict.fromkeys(of.points.sort("instances", "gpus", nulls_last=True)["configuration"].to_list())),
+        picks=of.configurations,
         charts=[(name, _size(spec)) for name, spec in shown.charts.items()],
         specs=Markup(script_json(shown.charts)),  # noqa: S704 - `<`, `>` and `&` are escaped in it
         library=Markup(library),  # noqa: S704 - a fixed library

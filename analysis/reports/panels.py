@@ -61,7 +61,7 @@ def against_load(
     rows = rows.with_columns(panel_order=pl.col("panel_order").max().over("panel"))
     words = f"{drawn.title} against {noun(load)}"
     rows = rows.sort("panel_order", "x", maintain_order=True)
-    return _panelled(rows, points, words, title, AXES[noun(load)], GAPS if holes else "")
+    return _panelled(rows, points, words, (title, AXES[noun(load)]), GAPS if holes else "", top=drawn.top)
 
 
 def against_pile_up(found: pl.DataFrame, drawn: Drawn, points: pl.DataFrame) -> Chart:
@@ -79,7 +79,7 @@ def against_pile_up(found: pl.DataFrame, drawn: Drawn, points: pl.DataFrame) -> 
     drawn = _timed(drawn, best)
     title, rows = _rows(best.sort("mu").with_columns(input_set=pl.lit("")), drawn, "mu")
     words = f"{drawn.title} against pile-up"
-    return _panelled(rows, points, words, title, MU, "At the load of the highest throughput.")
+    return _panelled(rows, points, words, (title, MU), "At the load of the highest throughput.")
 
 
 def _timed(drawn: Drawn, found: pl.DataFrame) -> Drawn:
@@ -114,7 +114,14 @@ def _rows(found: pl.DataFrame, drawn: Drawn, x: str) -> tuple[str, pl.DataFrame]
     return f"{drawn.title} ({unit})" if unit else drawn.title, rows
 
 
-def _panelled(rows: pl.DataFrame, points: pl.DataFrame, title: str, y_title: str, x_title: str, *notes: str) -> Chart:
+def _panelled(
+    rows: pl.DataFrame,
+    points: pl.DataFrame,
+    title: str,
+    titles: tuple[str, str],
+    *notes: str,
+    top: float | None = None,
+) -> Chart:
     kept, told = _capped(rows)
     names = kept["series"].unique(maintain_order=True).to_list()
     by = Look(tuple(_natural(names)), columns=4)
@@ -122,7 +129,7 @@ def _panelled(rows: pl.DataFrame, points: pl.DataFrame, title: str, y_title: str
     shown = panels[:MOST_PANELS]
     told += f" {MOST_PANELS} of {len(panels)} input sets are shown." if len(panels) > MOST_PANELS else ""
     width, height = (440, 250) if len(shown) == 1 else (400, 230)
-    axes = Axes(x_title, *_parts(y_title), x_values=tuple(kept["x"]))
+    axes = Axes(titles[1], *_parts(titles[0]), top=top, x_values=tuple(kept["x"]))
     each = [
         marks.curves(tidied(kept.filter(pl.col("panel") == panel)), axes, by, width=width, height=height).properties(
             **({"title": panel} if panel and len(shown) > 1 else {})

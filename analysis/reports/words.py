@@ -65,6 +65,7 @@ def _subject(of: Gathered) -> list[Sentence]:
     if points.is_empty():
         return [Sentence(f"No point of a service.{beside}")]
     models, servers = (listed(_few(points[name])) or "not recorded" for name in ("model", "server"))
+    points = points.sort("mu", nulls_last=True, maintain_order=True)
     sets = counted(points["input_set"].n_unique(), "input set")
     levels = sorted(points["level"].drop_nulls().unique())
     span = f" at {_nouns(points)} {level_text(levels[0])} to {level_text(levels[-1])}" if levels else ""
@@ -105,11 +106,10 @@ def _answer(found: pl.DataFrame, *, several: bool) -> list[Sentence]:
         f"{number(best['energy_per_event_j'])} J an event" if best["energy_per_event_j"] is not None else "",
     ]
     absent = [name for name, column in _OF_GPUS.items() if best[column] is None]
-    p99 = f"p99 of {best['headline']} time {duration(best['p99_ns'])}" if best["p99_ns"] is not None else ""
+    limits = interval(best["throughput_low_per_s"], best["throughput_high_per_s"], best["takes"])
     figures = [
-        f"{number(best['throughput_per_s'])} events/s "
-        f"({interval(best['throughput_low_per_s'], best['throughput_high_per_s'], best['takes'])}{_left_out(best)})",
-        p99,
+        f"{number(best['throughput_per_s'])} events/s ({limits}{_left_out(best)})",
+        _p99(best),
         *known,
         f"{' and '.join(absent)} not recorded" if absent else "",
     ]
@@ -117,6 +117,14 @@ def _answer(found: pl.DataFrame, *, several: bool) -> list[Sentence]:
     text = f"Best{where}: {place_text(best, inputs=False)}: {', '.join(filter(None, figures))}{doubt}."
     rivals, limit = _rivals(found, best), _limit(found, best)
     return [Sentence(text, "good" if best["measured"] else "warning"), *rivals, Sentence(limit)]
+
+
+def _p99(best: dict[str, Any]) -> str:
+    value, low, high = best["p99_ns"], best["p99_low_ns"], best["p99_high_ns"]
+    if value is None:
+        return ""
+    known = f" ({duration(low)} to {duration(high)})" if low is not None and high is not None else ""
+    return f"p99 of {best['headline']} time {duration(value)}{known}"
 
 
 def _left_out(best: dict[str, Any]) -> str:
