@@ -63,11 +63,17 @@ def default_page(sources: Sequence[Path]) -> Path:
     """Return where the page goes if that is not said.
 
     Raises:
-        PlanError: there is no one folder that it could belong to.
+        PlanError: a source is of no known kind, or there is no one folder that the page could belong to.
     """
-    if len(sources) == 1 and (sources[0].is_dir() or not sources[0].exists()):
+    from analysis.kinds import kind_of  # noqa: PLC0415
+
+    for source in sources:
+        kind_of(source)
+    if len(sources) == 1 and sources[0].is_dir():
         return sources[0] / REPORT
-    raise PlanError(f"{len(sources)} sources and no one folder for the page; say where with -o OUT.html")
+    raise PlanError(
+        f"{', '.join(map(str, sources))}: is no single folder to put the page in; say where with -o OUT.html"
+    )
 
 
 def _one_run(run: Path, page: Path, images: Path, pictures: Sequence[str], *, csv: bool) -> list[Path]:

@@ -38,7 +38,7 @@ def of_study(folder: Path, points: pl.DataFrame) -> Grid:
     Raises:
         PlanError: study.json or failures.jsonl cannot be read.
     """
-    study = _study(folder)
+    study = read(folder)
     whole = points.filter(pl.col("verdict").ne_missing(INTERRUPTED))
     done = {
         (take, (configuration, inputs, level))
@@ -60,7 +60,12 @@ def _place(cell: Cell) -> tuple[int, Place]:
     return take, (server, inputs, level)
 
 
-def _study(folder: Path) -> Study:
+def read(folder: Path) -> Study:
+    """Read what a study asks for.
+
+    Raises:
+        PlanError: study.json cannot be read, or is of another version.
+    """
     path = folder / STUDY_FILE
     try:
         return from_json(path.read_bytes(), str(path))

@@ -16,6 +16,8 @@ from analysis.readable import counted, duration_unit
 from analysis.reports.words import noun
 
 MOST_PANELS, MOST_LINES = 8, 8
+SHORT = 16
+"""Letters of a name of which four stand beside each other in a legend."""
 AXES = {"concurrency": "Concurrency (requests in flight)", "rate": "Request rate asked (1/s)", "level": "Level"}
 MU = "Average interactions per bunch crossing"
 GAPS = "Places that were asked for and not measured are gaps."
@@ -124,7 +126,7 @@ def _panelled(
 ) -> Chart:
     kept, told = _capped(rows)
     names = kept["series"].unique(maintain_order=True).to_list()
-    by = Look(tuple(_natural(names)), columns=4)
+    by = Look(tuple(_natural(names)), columns=4 if max(map(len, names)) <= SHORT else 2)
     panels = kept["panel"].unique(maintain_order=True).to_list()
     shown = panels[:MOST_PANELS]
     told += f" {MOST_PANELS} of {len(panels)} input sets are shown." if len(panels) > MOST_PANELS else ""

@@ -12,6 +12,7 @@ from analysis.reports.gathered import Gathered
 from analysis.summary import Sentence
 
 MOST_TOLD = 6
+UNKNOWN = "not recorded"
 BUSY, MOSTLY = 0.9, 0.5
 OBJECTIONS = "these figures are a first look, not a result"
 
@@ -46,7 +47,7 @@ def noun(load: str | None) -> str:
 def interval(low: float | None, high: float | None, takes_: int) -> str:
     """Return an interval in words."""
     if low is None or high is None:
-        return "no interval: one take, too few requests" if takes_ == 1 else "no interval"
+        return "no interval known"
     kind = f"over {takes_} takes" if takes_ > 1 else "within its one window"
     return f"95 % interval {number(low)} to {number(high)} {kind}"
 
@@ -64,15 +65,17 @@ def _subject(of: Gathered) -> list[Sentence]:
     beside = f" {counted(standalone.height, 'standalone result')} beside it." if standalone.height else ""
     if points.is_empty():
         return [Sentence(f"No point of a service.{beside}")]
-    models, servers = (listed(_few(points[name])) or "not recorded" for name in ("model", "server"))
+    models, servers = (listed(_few(points[name])) for name in ("model", "server"))
+    on = f"{models} on {servers}" if {models, servers} != {UNKNOWN} else "A model and server that are not recorded"
     points = points.sort("mu", nulls_last=True, maintain_order=True)
-    sets = counted(points["input_set"].n_unique(), "input set")
+    sets = f"{counted(points['input_set'].n_unique(), 'input set')} ({listed(_few(points['input_set']))})"
+    sets = "inputs not recorded" if set(points["input_set"]) == {"inputs"} else sets
     levels = sorted(points["level"].drop_nulls().unique())
     span = f" at {_nouns(points)} {level_text(levels[0])} to {level_text(levels[-1])}" if levels else ""
     most = int(points["take"].max() or 1)  # type: ignore[arg-type]
     text = (
-        f"{models} on {servers}: {counted(points['configuration'].n_unique(), 'configuration')}, "
-        f"{sets} ({listed(_few(points['input_set']))}){span}, up to {counted(most, 'take')}; "
+        f"{on}: {counted(points['configuration'].n_unique(), 'configuration')}, "
+        f"{sets}{span}, up to {counted(most, 'take')}; "
         f"{counted(points.height, 'point')} from {counted(of.loaded.runs.height, 'source')}.{beside}"
     )
     return [Sentence(text)]
@@ -85,7 +88,7 @@ def _nouns(points: pl.DataFrame) -> str:
 def _few(values: pl.Series) -> list[str]:
     names = values.drop_nulls().unique(maintain_order=True).to_list()
     more = [f"{len(names) - MOST_TOLD} more"] if len(names) > MOST_TOLD else []
-    return [*map(str, names[:MOST_TOLD]), *more] or ["not recorded"]
+    return [*map(str, names[:MOST_TOLD]), *more] or [UNKNOWN]
 
 
 def _answers(found: pl.DataFrame) -> list[Sentence]:
@@ -116,7 +119,8 @@ def _answer(found: pl.DataFrame, *, several: bool) -> list[Sentence]:
     doubt = "" if best["measured"] else "; every take has an objection"
     text = f"Best{where}: {place_text(best, inputs=False)}: {', '.join(filter(None, figures))}{doubt}."
     rivals, limit = _rivals(found, best), _limit(found, best)
-    return [Sentence(text, "good" if best["measured"] else "warning"), *rivals, Sentence(limit)]
+    kind = "warning" if not best["measured"] else "good" if best["verdicts"] else "plain"
+    return [Sentence(text, kind), *rivals, Sentence(limit)]
 
 
 def _p99(best: dict[str, Any]) -> str:
