@@ -1,4 +1,4 @@
-"""Study folders made up for the tests of reports: sealed runs that are takes of configurations, and their study.json."""
+"""Study folders made up for the tests of reports: sealed runs, takes of configurations, and their study.json."""
 
 import json
 from collections.abc import Iterable

@@ -132,8 +132,12 @@ def test_a_finished_study_measures_nothing_again(stub: RunningStub, tmp_path: Pa
     folder = tmp_path / "scan"
     assert call(*command(folder, stub, "--time-budget", "60s")).returncode == 0
     served = stub.served
+    page = folder / "report.html"
+    first = page.read_text()
     again = call(sys.executable, "-m", "loadgen", "study", str(folder))
     assert again.returncode == 0
+    assert f"report: {page}" in again.stdout
+    assert "The grid is complete: 8 points asked, all measured." in first
     assert "8 points in the grid, 8 measured" in again.stdout
     assert stub.served == served
     more = call(sys.executable, "-m", "loadgen", "study", str(folder), "--takes", "3")
@@ -175,6 +179,7 @@ def test_a_budget_that_is_over_says_how_to_finish(stub: RunningStub, tmp_path: P
     assert done.returncode == 7
     assert f"to finish it: python -m loadgen study {folder}" in done.stdout
     assert "8 points in the grid, 0 measured" in done.stdout
+    assert not (folder / "report.html").exists()
     assert "missing: stub, mu0.1: 4 points" in done.stdout
 
 

@@ -123,7 +123,7 @@ def _placed(points: pl.DataFrame, runs: Sequence[Run]) -> pl.DataFrame:
 
 
 def _imported(points: pl.DataFrame) -> pl.Expr:
-    """Name a configuration that no study names: its label; of takes and tables of others also what tells them apart."""
+    """Name a configuration that no study names: its label; of files of others also what tells its parts apart."""
     label = pl.coalesce("label", "run")
     if not {"group", "take", "labels"} <= set(points.columns):
         return label

@@ -66,7 +66,8 @@ def _subject(of: Gathered) -> list[Sentence]:
     if points.is_empty():
         return [Sentence(f"No point of a service.{beside}")]
     models, servers = (listed(_few(points[name])) for name in ("model", "server"))
-    on = f"{models} on {servers}" if {models, servers} != {UNKNOWN} else "A model and server that are not recorded"
+    servers = "a server not recorded" if servers == UNKNOWN else servers
+    on = f"{models} on {servers}" if models != UNKNOWN else f"A model not recorded, on {servers}"
     points = points.sort("mu", nulls_last=True, maintain_order=True)
     sets = f"{counted(points['input_set'].n_unique(), 'input set')} ({listed(_few(points['input_set']))})"
     sets = "inputs not recorded" if set(points["input_set"]) == {"inputs"} else sets
