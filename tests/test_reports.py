@@ -228,6 +228,10 @@ def test_takes_with_objections_count_only_where_there_are_no_others(tmp_path: Pa
         (2, True),
     ]
     assert rows[2.0]["throughput_per_s"] == pytest.approx(good["throughput_per_s"][1])
+    doubted = pl.when(pl.col("level") == 1).then(1e6).otherwise("throughput_per_s").alias("throughput_per_s")
+    best = places.best(found.with_columns(doubted))
+    assert best is not None
+    assert best["level"] > 1
 
 
 def test_a_hostile_name_stays_text(tmp_path: Path) -> None:
