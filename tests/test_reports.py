@@ -20,7 +20,8 @@ from typer.testing import CliRunner
 
 from analysis import reports
 from analysis.__main__ import app
-from analysis.reports import linked, places
+from analysis.reports import exports, linked, places
+from analysis.reports.tables import Cell, Grid, Heading
 from loadgen.errors import PlanError
 
 HOSTILE = "</script><img src=x onerror=alert(1)>&\"'<b>|`"
@@ -348,6 +349,13 @@ def test_charts_and_tables_are_exported_singly(tmp_path: Path) -> None:
         lines = (folder / "tables" / f"{grid.name}.md").read_text().splitlines()
         assert len(lines) == 2 + len(grid.rows)
         assert len({line.count(" | ") for line in lines}) == 1
+
+
+def test_a_cell_of_markdown_ends_where_it_should() -> None:
+    """A bar, a bracket, a tag or a line's end in a name neither ends the cell nor becomes markup."""
+    cell = Cell("a|b\n[x](y)<b>", "")
+    (_, _, line) = exports.markdown(Grid("x", "x", [Heading("Name", words=True)], [[cell]])).splitlines()
+    assert line == "| a\\|b \\[x](y)&lt;b> |"
 
 
 def test_runs_of_one_name_are_takes_and_others_configurations(tmp_path: Path) -> None:

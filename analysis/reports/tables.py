@@ -151,7 +151,7 @@ def missing(of: Gathered, found: pl.DataFrame) -> Grid:
             Cell(str(take), take),
             Cell(*["measured" if place in known else "none: a gap in the charts"] * 2),
         ]
-        for take, place in (of.grid.missing if of.grid else ())
+        for take, place in sorted(of.grid.missing if of.grid else (), key=lambda each: (each[1], each[0]))
     ]
     return Grid("missing", "Missing points", headings, rows)
 

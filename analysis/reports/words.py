@@ -200,7 +200,7 @@ def _trusted(judged: pl.DataFrame, found: pl.DataFrame) -> list[Sentence]:
     whole = int(found["measured"].sum())
     text = (
         f"{sure} of {counted(judged.height, 'point')} have no objection ({told}); "
-        f"{whole} of {counted(found.height, 'place')} of the grid have such a point"
+        f"{whole} of {counted(found.height, 'place')} measured have such a point"
     )
     return [Sentence(f"{text}: {OBJECTIONS}." if not sure else f"{text}.", "warning")]
 
