@@ -62,8 +62,9 @@ def against_load(
     rows = pl.concat([rows, pl.DataFrame(gaps, schema=rows.schema)])
     rows = rows.with_columns(panel_order=pl.col("panel_order").max().over("panel"))
     words = f"{drawn.title} against {noun(load)}"
+    others = "Other kinds of load are left out." if kept.height < found.height else ""
     rows = rows.sort("panel_order", "x", maintain_order=True)
-    return _panelled(rows, points, words, (title, AXES[noun(load)]), GAPS if holes else "", top=drawn.top)
+    return _panelled(rows, points, words, (title, AXES[noun(load)]), GAPS if holes else "", others, top=drawn.top)
 
 
 def against_pile_up(found: pl.DataFrame, drawn: Drawn, points: pl.DataFrame) -> Chart:

@@ -12,6 +12,8 @@ from analysis.reports.gathered import Gathered
 from analysis.summary import Sentence
 
 MOST_TOLD = 6
+MOST_SETS, IN_FULL = 8, 3
+"""Of more sets of inputs only the best configuration is named; what limits it is told of few."""
 UNKNOWN = "not recorded"
 BUSY, MOSTLY = 0.9, 0.5
 OBJECTIONS = "these figures are a first look, not a result"
@@ -95,9 +97,11 @@ def _few(values: pl.Series) -> list[str]:
 def _answers(found: pl.DataFrame) -> list[Sentence]:
     """Name the best configuration for each set of inputs: other events are another question."""
     sets = found.partition_by("input_set", maintain_order=True)
-    said = [sentence for each in sets[:MOST_TOLD] for sentence in _answer(each, several=len(sets) > 1)]
-    more = [Sentence(f"{len(sets) - MOST_TOLD} more input sets are in the table.")] if len(sets) > MOST_TOLD else []
-    return said + more
+    said = [_answer(each, several=len(sets) > 1) for each in sets[:MOST_SETS]]
+    more = [Sentence(f"{len(sets) - MOST_SETS} more input sets are in the table.")] if len(sets) > MOST_SETS else []
+    if len(sets) > IN_FULL:
+        return [*(each[0] for each in said), *more]
+    return [*(sentence for each in said for sentence in each), *more]
 
 
 def _answer(found: pl.DataFrame, *, several: bool) -> list[Sentence]:
