@@ -173,5 +173,7 @@ def _cell(figure: Figure, row: dict[str, Any], frame: pl.DataFrame) -> Cell:
         return Cell(readable.MISSING if _recorded(frame, figure.column) else "not recorded")
     if figure.heading.words:
         return Cell(str(value), str(value))
+    if figure.column == "level" and row["load"] == "open_loop":
+        return Cell(f"{level_text(value)}/s", value)
     scaled = value / figure.scale if figure.scale != 1.0 else value
     return Cell(figure.write(scaled), scaled)
