@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from analysis import reports
 from analysis.__main__ import app
-from analysis.reports import exports, linked, places
+from analysis.reports import exports, linked, places, words
 from analysis.reports.tables import Cell, Grid, Heading
 from loadgen.errors import PlanError
 
@@ -233,6 +233,11 @@ def test_takes_with_objections_count_only_where_there_are_no_others(tmp_path: Pa
     best = places.best(found.with_columns(doubted))
     assert best is not None
     assert best["level"] > 1
+    said = "\n".join(
+        each.text
+        for each in words.sentences(of, places.judged(of.points, of.loaded.gpus), found.with_columns(doubted))
+    )
+    assert "Not chosen, though it measured more: one at concurrency 1" in said
 
 
 def test_a_hostile_name_stays_text(tmp_path: Path) -> None:
@@ -318,9 +323,9 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
         ((begun,), f"python -m loadgen study {begun}"),
         ((empty,), "holds neither a sealed run directory"),
     ]
-    for arguments, words in cases:
+    for arguments, expected in cases:
         assert answer(*arguments)[0] == 2
-        assert words in answer(*arguments)[1]
+        assert expected in answer(*arguments)[1]
     (run / "manifest.json").write_text(json.dumps(manifest | {"format": 0}))
     assert "has format 0, this version reads 1" in answer(run)[1]
     assert "has format 0, this version reads 1" in answer(folder)[1]

@@ -123,9 +123,9 @@ def _answer(found: pl.DataFrame, *, several: bool) -> list[Sentence]:
     ]
     doubt = "" if best["measured"] else "; every take has an objection"
     text = f"Best{where}: {place_text(best, inputs=False)}: {', '.join(filter(None, figures))}{doubt}."
-    rivals, limit = _rivals(found, best), _limit(found, best)
     kind = "warning" if not best["measured"] else "good" if best["verdicts"] else "plain"
-    return [Sentence(text, kind), *rivals, Sentence(limit)]
+    limit = Sentence(_limit(found, best))
+    return [Sentence(text, kind), *_doubted(found, best), *_rivals(found, best), limit]
 
 
 def _p99(best: dict[str, Any]) -> str:
@@ -143,6 +143,19 @@ def _left_out(best: dict[str, Any]) -> str:
 
 
 _OF_GPUS = {"GPU use": "gpu_utilisation", "energy": "energy_per_event_j"}
+
+
+def _doubted(found: pl.DataFrame, best: dict[str, Any]) -> list[Sentence]:
+    """Name the place that measured more but was not chosen, for every take of it has an objection."""
+    above = found.filter(~pl.col("measured"), pl.col("throughput_per_s") > best["throughput_per_s"])
+    if above.is_empty() or not best["measured"]:
+        return []
+    most = above.sort("throughput_per_s", descending=True).row(0, named=True)
+    text = (
+        f"Not chosen, though it measured more: {place_text(most, inputs=False)}, "
+        f"{number(most['throughput_per_s'])} events/s, for every take of it has an objection ({most['verdicts']})."
+    )
+    return [Sentence(text, "warning")]
 
 
 def _rivals(found: pl.DataFrame, best: dict[str, Any]) -> list[Sentence]:
@@ -170,7 +183,7 @@ def _limit(found: pl.DataFrame, best: dict[str, Any]) -> str:
         _share("its model instances are busy {} of the time", best["server_busy"], BUSY),
         _part("requests wait in the server's queue for {} of their time", best, "server_queue_ns"),
         _part("network and client take {} of the time of a request", best, "network_ns"),
-        "the client was the limit" if "client_limited" in best["verdicts"] else "",
+        "the client was the limit" if "client_limited" in best["verdicts"] and not best["measured"] else "",
     ]
     known = [each for each in told if each]
     highest = found.filter(pl.col("load") == best["load"])["level"].max()
