@@ -7,11 +7,16 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
+import hypothesis
 import pytest
 
 from loadgen.server import embedded
 
 T = TypeVar("T")
+
+# A busy machine is no fault of what is tested; how long a test may take is pytest's business.
+hypothesis.settings.register_profile("loadgen", deadline=None)
+hypothesis.settings.load_profile("loadgen")
 
 
 class VirtualSelector(selectors.SelectSelector):

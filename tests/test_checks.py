@@ -40,6 +40,14 @@ def test_a_server_that_claims_more_time_than_passed_disagrees(queue_ns: int, dis
     assert ("queue and compute add up" in row["reason"]) == disagrees
 
 
+def test_few_requests_may_differ_by_those_at_the_edges() -> None:
+    """Of 8 requests with 2 in flight, the server may count two more long ones at either edge; of 1,000 it may not."""
+    row = points.point_row(point(), constant_rows(2, 500), TARGET)
+    longer = {"service_mean_ns": 10e6, "network_ns": -3e6, "in_flight_mean": 2.0}
+    assert checks.stages_exceed(row | longer | {"completed": 8}) is None
+    assert checks.stages_exceed(row | longer | {"completed": 1000}) is not None
+
+
 def test_what_cannot_be_checked_is_said() -> None:
     """Without the server's statistics."""
     log = replace(point(), opened=None, closed=None, started=None, drained=None)

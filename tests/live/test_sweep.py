@@ -63,10 +63,10 @@ def test_our_rows_are_tritons_successes(swept: tuple[Path, int]) -> None:
 
 
 def test_the_asked_concurrency_is_held(swept: tuple[Path, int]) -> None:
-    """At 1, 2 and 4 the mean number in flight is within 1 % of what was asked."""
+    """At 1, 2 and 4 the mean in flight is within 3 % of what was asked: between two requests is only our work."""
     points = pl.read_parquet(swept[0] / "points.parquet")
     assert points["concurrency"].to_list() == CONCURRENCIES
-    assert (points["in_flight_mean"] / points["concurrency"]).is_between(0.99, 1.01).all()
+    assert (points["in_flight_mean"] / points["concurrency"]).is_between(0.97, 1.001).all()
 
 
 def test_the_stages_are_tritons(swept: tuple[Path, int]) -> None:
