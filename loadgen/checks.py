@@ -74,4 +74,5 @@ def in_words(row: Row, unavailable: str = "", replicas: int = 0) -> str:
     said.append(f"stages {times[0] / 1e6:.3g} of {times[1] / 1e6:.3g} ms" if times else "stages not known")
     said += [f"client CPU {row['client_cpu']:.0%}"] if row["client_cpu"] is not None else []
     said += [f"loop lag p99 {row['loop_lag_p99_ns'] / 1e6:.2g} ms"] if row["loop_lag_p99_ns"] is not None else []
+    said += [f"send lag p99 {row['send_lag_p99_ns'] / 1e6:.2g} ms"] if row["send_lag_p99_ns"] is not None else []
     return "; ".join(said)

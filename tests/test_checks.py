@@ -16,6 +16,7 @@ def test_every_check_is_there_with_its_figures() -> None:
     row = points.point_row(point(), constant_rows(2, 500), TARGET)
     assert row["checks"].startswith("server 1000 = 1000; ")
     assert "Little +0.0" in row["checks"]
+    assert "send lag p99 0 ms" in row["checks"]
     found = checks.little(row)
     assert found is not None
     assert abs(found[0]) <= found[1]
