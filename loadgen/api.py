@@ -243,17 +243,15 @@ def dry_run(plan: Plan) -> Iterator[str]:
     for point in planned:
         again = f", repeat {point.repeat}" if plan.repeats > 1 else ""
         yield f"{point.number:>4}  {load_words(point.load)}{again}"
-    least_s, most_s = (len(planned) * each_s for each_s in point_seconds(plan.stopping))
-    seconds = f"{least_s:.0f} s" if least_s == most_s else f"{least_s:.0f} to {most_s:.0f} s"
+    least_s, most_s = (f"{len(planned) * each_s:.0f}" for each_s in point_seconds(plan.stopping))
+    seconds = f"{least_s} s" if least_s == most_s else f"{least_s} to {most_s} s"
     yield f"{counted(len(planned), 'point')}, {seconds} and the time to drain"
 
 
 def _ladder_words(ladder: Ladder, stopping: Stopping) -> Iterator[str]:
-    end = f"{ladder.end:g}" if ladder.end else "the latency limit"
-    way = "bisection" if ladder.binary else f"steps of {ladder.step:g}"
-    yield f"{ladder.over} from {ladder.start:g} to {end}, {way}"
-    least_s, most_s = point_seconds(stopping)
-    yield f"a level takes {least_s:.0f} to {most_s:.0f} s and the time to drain"
+    end, steps = f"{ladder.end:g}" if ladder.end else "the latency limit", f"steps of {ladder.step:g}"
+    yield f"{ladder.over} from {ladder.start:g} to {end}, {'bisection' if ladder.binary else steps}"
+    yield "a level takes {:.0f} to {:.0f} s and the time to drain".format(*point_seconds(stopping))
 
 
 def point_seconds(stopping: Stopping) -> tuple[float, float]:

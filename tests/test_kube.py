@@ -11,7 +11,8 @@ from typing import Any
 import polars as pl
 import psutil
 import pytest
-from test_study import serving
+from test_cli import serving
+from test_study import FAST
 
 from loadgen.server.simulated import RunningStub
 
@@ -77,7 +78,7 @@ class Fake:
 @pytest.fixture
 def fake(tmp_path: Path) -> Any:
     """Serve a stub, and return programs that lead to it."""
-    with serving() as stub:
+    with serving(FAST) as stub:
         yield Fake(tmp_path, stub)
 
 

@@ -9,14 +9,13 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from threading import Event, Thread
 from typing import Any
 
 import polars as pl
 import psutil
 import pytest
+from test_cli import serving
 
 from analysis.perf_analyzer import load
 from loadgen import clock
@@ -25,38 +24,16 @@ from loadgen.errors import PlanError
 from loadgen.plan import ByTime, Synthetic
 from loadgen.progress import Quiet
 from loadgen.server.simulated import RunningStub, StubConfig
-from loadgen.server.stub import stub_server
 from loadgen.study_plan import InputSet, Remote, Study, cells
 
 WINDOW_MS = 400
-
-
-@contextmanager
-def serving() -> Iterator[RunningStub]:
-    """Serve a stub from a thread of its own."""
-    stubs: list[RunningStub] = []
-    ready, done = Event(), Event()
-
-    async def serve() -> None:
-        async with stub_server(StubConfig(base_ns=5_000_000, per_cell_ns=0)) as stub:
-            stubs.append(stub)
-            ready.set()
-            await asyncio.to_thread(done.wait)
-
-    thread = Thread(target=lambda: asyncio.run(serve()))
-    thread.start()
-    assert ready.wait(10)
-    try:
-        yield stubs[0]
-    finally:
-        done.set()
-        thread.join()
+FAST = StubConfig(base_ns=5_000_000, per_cell_ns=0)
 
 
 @pytest.fixture(scope="module")
 def stub() -> Iterator[RunningStub]:
     """Return a stub that all tests of this module may load."""
-    with serving() as running:
+    with serving(FAST) as running:
         yield running
 
 
