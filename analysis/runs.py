@@ -10,6 +10,7 @@ import polars as pl
 from analysis import physics
 from analysis.hardware import gpu_figures
 from loadgen.errors import PlanError
+from loadgen.points import SCHEMA
 
 FORMAT = 1
 
@@ -61,10 +62,21 @@ class Run:
     def points(self) -> pl.DataFrame:
         """Return the measured points, one row each, in the order measured.
 
+        Columns that an older version did not record are there, and null.
+
         Raises:
             PlanError: the file is missing or damaged.
         """
-        return _read_parquet(self.path / "points.parquet").sort("point")
+        return _migrated(_read_parquet(self.path / "points.parquet")).sort("point")
+
+    def unrecorded(self) -> tuple[str, ...]:
+        """Return the columns of the points that the version which made the run did not have yet.
+
+        Raises:
+            PlanError: the file is missing or damaged.
+        """
+        known = set(_read_parquet(self.path / "points.parquet").columns)
+        return tuple(name for name in SCHEMA if name not in known)
 
     def models(self) -> pl.DataFrame:
         """Return each model's part of every point, where several share the load; columns as `points`, else no rows.
@@ -73,7 +85,7 @@ class Run:
             PlanError: the file is damaged.
         """
         path = self.path / "models.parquet"
-        return _read_parquet(path).sort("point") if path.exists() else self.points().clear()
+        return _migrated(_read_parquet(path)).sort("point") if path.exists() else self.points().clear()
 
     def composing(self) -> pl.DataFrame:
         """Return what each model that the served one calls did in every window; no columns where it calls none.
@@ -105,7 +117,12 @@ class Run:
     def records(self) -> pl.LazyFrame:
         """Return the requests, one row each, unread until collected; columns as `RECORDS_SCHEMA`."""
         files = sorted((self.path / "records").glob("*.parquet"))
-        return pl.scan_parquet(files) if files else pl.LazyFrame(schema=RECORDS_SCHEMA)
+        if not files:
+            return pl.LazyFrame(schema=RECORDS_SCHEMA)
+        rows = pl.scan_parquet(files)
+        known = set(rows.collect_schema().names())
+        absent = [pl.lit(None, kind).alias(name) for name, kind in RECORDS_SCHEMA.items() if name not in known]
+        return rows.with_columns(absent) if absent else rows
 
     def samples(self) -> pl.DataFrame:
         """Return the metric samples, one row a figure.
@@ -162,6 +179,11 @@ def open_run(path: Path) -> Run:
         corpus=_read_json(path / "corpus.json") if (path / "corpus.json").exists() else {},
         log=_read_log(path / "log.jsonl"),
     )
+
+
+def _migrated(points: pl.DataFrame) -> pl.DataFrame:
+    absent = [pl.lit(None, kind).alias(name) for name, kind in SCHEMA.items() if name not in points.columns]
+    return points.with_columns(absent) if absent else points
 
 
 def _read_json(path: Path) -> dict[str, Any]:

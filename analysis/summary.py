@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 
 from analysis import replicas, scaling, takes
+from analysis.answers import ways
 from analysis.figures import Tables
 from analysis.levels import SURE, USABLE, axis, headline_of, level_text, levelled
 from analysis.readable import counted, duration, listed, number, percent
@@ -14,6 +15,7 @@ from analysis.runs import Run
 from analysis.scaling import Level
 from analysis.server_tables import best_words, gpu_words
 from loadgen.clock import NS_PER_S
+from loadgen.errors import PlanError
 
 MOST_FAILURES_TOLD = 5
 
@@ -39,9 +41,11 @@ def sentences(run: Run, of: Tables) -> list[Sentence]:
         *_failures(run, of.points),
         *_verdicts(of.points),
         *_server_counts(run, of.points),
+        *_answers(run),
         *_replicas(run, of.points),
         *(Sentence(*words) for words in gpu_words(of)),
         *_ended(run),
+        *_older(run),
         *_warnings(run),
     ]
 
@@ -99,6 +103,26 @@ def _answer(run: Run) -> list[Sentence]:
         ]
     text = f"Up to {number(answer['value'])}{unit} keep {answer['slo']}: {answer['reason']}{tail}."
     return [Sentence(text, "good")]
+
+
+def _older(run: Run) -> list[Sentence]:
+    unrecorded = run.unrecorded()
+    if not unrecorded:
+        return []
+    version = run.manifest.get("loadgen_version", "of an older version")
+    return [Sentence(f"Made by loadgen {version}, which did not record {listed(unrecorded)}.", "warning")]
+
+
+def _answers(run: Run) -> list[Sentence]:
+    """Say whether events were answered alike, where digests of the answers were kept."""
+    if run.plan.get("answers", "none") == "none":
+        return []
+    try:
+        found = ways.read(run)
+    except PlanError as error:
+        return [Sentence(f"Whether events were answered alike is not known: {error}.", "warning")]
+    doubtful = found.ways.is_empty() or found.lost or found.ways["way"].max() != 1
+    return [Sentence(" ".join(ways.sentences(found)), "warning" if doubtful else "good")]
 
 
 def _best(points: pl.DataFrame) -> list[Sentence]:

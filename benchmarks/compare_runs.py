@@ -1,14 +1,18 @@
 """How often does `python -m analysis compare` call equal servers different, and find one that is 5 % slower?
 
-`python benchmarks/compare_runs.py FOLDER [COMPARISONS]` measures over loopback, on three processes of the simulating
-stub at once so that what the machine does meanwhile meets all alike: `a`, `equal` (as fast) and `slower` (by 5 %),
-each in one run of five repeats a comparison. A run that FOLDER has already is not measured again. Then every
-comparison is made, of five takes a side and of the first take of each side alone, and counted.
+`python benchmarks/compare_runs.py FOLDER [COMPARISONS] [--triton]` measures over loopback, on three servers at once,
+so that what the machine does meanwhile meets all alike: `a`, `equal` (as fast) and `slower` (by 5 %), each in one run
+of five repeats a comparison. They are processes of the simulating stub or, with `--triton`, the stand-in model on
+three real Tritons. A run that FOLDER has already is not measured again. Then every comparison is made, of five takes
+a side and of the first take of each side alone, and counted.
 """
 
+import argparse
+import asyncio
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,9 +24,13 @@ import polars as pl
 import analysis
 from analysis import Loaded
 from analysis.compare import Choices, between, side_of
+from loadgen.server.launch import serve_standin
 
 SERVICE_MS, SLOWER = 20.0, 1.05
 INSTANCES, LEVELS = 4, "4:8:4"
+STRETCH, TRITON_LEVELS, TRITON_MU = 8.0, "1:2", "5"
+"""Of the stand-in's work, so that three of them leave the two cores idle for most of the time."""
+
 TAKES = 5
 WINDOW_MS, WARMUP_MS = 2000, 200
 SIDES = {"a": 1.0, "equal": 1.0, "slower": SLOWER}
@@ -42,14 +50,43 @@ def stub(factor: float) -> Iterator[str]:
             process.terminate()
 
 
-def measure(folder: Path, side: str, comparisons: int) -> None:
+@contextmanager
+def triton(factor: float, folder: Path) -> Iterator[str]:
+    """Serve the stand-in, stretched by so much more, on a Triton of its own; yields its address."""
+    folder.mkdir(parents=True)
+    loop, started, done = asyncio.new_event_loop(), threading.Event(), asyncio.Event()
+    address: list[str] = []
+
+    async def serve() -> None:
+        try:
+            async with serve_standin(
+                directory=folder, log=folder / "log", instances=1, stretch=factor * STRETCH
+            ) as server:
+                address.append(server.grpc)
+                started.set()
+                await done.wait()
+        finally:
+            started.set()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    started.wait()
+    try:
+        yield address[0]
+    finally:
+        loop.call_soon_threadsafe(done.set)
+        thread.join()
+
+
+def measure(folder: Path, side: str, comparisons: int, *, real: bool) -> None:
     """Measure one side, unless FOLDER has it."""
     place = folder / side
     if list(place.glob("*/manifest.json")):
         return
-    options = ["--input-data", "synthetic", "--mu", "1", "--events", "2", "--concurrency-range", LEVELS]
+    mu, levels = (TRITON_MU, TRITON_LEVELS) if real else ("1", LEVELS)
+    options = ["--input-data", "synthetic", "--mu", mu, "--events", "2", "--concurrency-range", levels]
     options += ["-p", str(WINDOW_MS), "--warmup-ms", str(WARMUP_MS), "--repeats", str(comparisons * TAKES)]
-    with stub(SIDES[side]) as address:
+    with triton(SIDES[side], folder / "servers" / side) if real else stub(SIDES[side]) as address:
         command = [sys.executable, "-m", "loadgen", "sweep", "-m", "traccc-gpu", "-u", address, *options]
         subprocess.run([*command, "--output", str(place), "--quiet"], check=True)
 
@@ -78,9 +115,14 @@ def counted(a: Loaded, b: Loaded, takes: int) -> dict[str, tuple[int, int, int]]
 
 def main() -> None:
     """Measure, compare, print."""
-    folder, comparisons = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 40  # noqa: PLR2004
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("comparisons", type=int, nargs="?", default=40)
+    parser.add_argument("--triton", action="store_true")
+    asked = parser.parse_args()
+    folder = asked.folder.resolve()
     with ThreadPoolExecutor(len(SIDES)) as pool:
-        list(pool.map(lambda side: measure(folder, side, comparisons), SIDES))
+        list(pool.map(lambda side: measure(folder, side, asked.comparisons, real=asked.triton), SIDES))
     loaded = {side: analysis.load(folder / side) for side in SIDES}
     print("| b is | takes a side | quantity | comparisons | whole sweep different | some point different |")
     print("|---" * 6 + "|")

@@ -5,13 +5,13 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 from analysis.perf_analyzer import write_csv
-from analysis.readable import counted, duration
+from analysis.readable import counted
 from analysis.report import write_report
 from analysis.runs import Run, open_run
 from inputs.source import open_source
@@ -42,12 +42,11 @@ from loadgen.plan import (
     checked,
 )
 from loadgen.pointlog import load_words
-from loadgen.progress import Observer, Quiet, headline
+from loadgen.progress import Observer, Quiet
 from loadgen.ranges import concurrency_levels, rate_levels
 from loadgen.run import Job, points_of, run
-from loadgen.rundir import RunDirectory
-from loadgen.steady import LOOK_GROWTH, STEADY
-from loadgen.thresholds import ALIAS, Threshold, figure
+from loadgen.rundir import EventLog, RunDirectory
+from loadgen.steady import LOOK_GROWTH
 from loadgen.windows import AGREEING, STRETCH, ByWindows
 
 METRICS_PORT = 8002
@@ -102,6 +101,7 @@ def plan_of(  # noqa: PLR0913 - each is one option of the command line
     headers: Mapping[str, str] | None = None,
     transport: TransportName = "auto",
     connections: int = 1,
+    keepalive_s: float = 0.0,
     compression: Literal["none", "gzip", "deflate"] = "none",
     workers: int = 1,
     concurrency: str | int | Iterable[int] | None = None,
@@ -152,6 +152,7 @@ def plan_of(  # noqa: PLR0913 - each is one option of the command line
     `order` and `weights` are of the requests (of the streams, for a model that keeps state), as in `corpus.passes`;
     `metrics_url` (one, or one a replica) "" means port 8002 of the same host, None that no page is polled.
     `prometheus` is asked once the run is over; `replicas` are behind a balancer at `url` (0: found out).
+    A connection that was silent for `keepalive_s` is pinged (0: never).
 
     Raises:
         PlanError: an option is out of range or does not parse.
@@ -161,7 +162,8 @@ def plan_of(  # noqa: PLR0913 - each is one option of the command line
     urls = (pages,) if isinstance(pages, str) else tuple(pages or ())
     grpc, http = (url, "") if protocol == "grpc" else ("", url)
     sent = dict(headers or {}), dict(metrics_headers or {})
-    endpoint = Endpoint(grpc, model, version, urls, tls, *sent, prometheus=prometheus, replicas=replicas, http=http)
+    asked = {"prometheus": prometheus, "replicas": replicas, "keepalive_s": keepalive_s}
+    endpoint = Endpoint(grpc, model, version, urls, tls, *sent, http=http, **asked)  # type: ignore[arg-type]
     plan = Plan(
         endpoint=endpoint,
         inputs=input_of(input_data),
@@ -195,17 +197,25 @@ def plan_of(  # noqa: PLR0913 - each is one option of the command line
     return checked(plan), Path(output)
 
 
-async def carry_out(plan: Plan, root: Path, observer: Observer, *, cached: bool = True) -> Run:
+async def carry_out(
+    plan: Plan,
+    root: Path,
+    observer: Observer,
+    *,
+    cached: bool = True,
+    beside: Callable[[EventLog], None] | None = None,
+) -> Run:
     """Run a plan below `root`, write its CSV and its report, and return the sealed run.
 
-    With `cached`, inputs that were encoded for an earlier run are taken from the user's cache.
+    With `cached`, inputs that were encoded for an earlier run are taken from the user's cache. `beside` is given the
+    run's log, to tell it of what happens beside the run.
     Ctrl-C and SIGTERM end it early but whole, where signals can be handled (the main thread).
     """
     source, companions = open_source(plan.inputs), tuple(open_source(each.inputs) for each in plan.companions)
     interrupt = asyncio.Event()
     try:
         async with interruptible(interrupt, observer):
-            directory = await run(Job(plan, source, observer, interrupt, companions, cached), root)
+            directory = await run(Job(plan, source, observer, interrupt, companions, cached, beside), root)
     finally:
         observer.close()
     return write_outputs(directory)
@@ -266,40 +276,6 @@ def point_seconds(stopping: Stopping) -> tuple[float, float]:
         case ByWindows() as asked:
             window_s = STRETCH * asked.interval_ms / 1000
             return AGREEING * window_s, asked.max_trials * window_s
-
-
-def unanswered(run: Run) -> list[str]:
-    """Return why a search has no certified answer, in a line; nothing if it has."""
-    answer = run.answer()
-    if answer is None:
-        return ["the search did not end"]
-    return [] if answer["certified"] else [f"not certified: {answer['reason']}"]
-
-
-def faults(run: Run, limits: Sequence[Threshold]) -> tuple[list[str], list[str]]:
-    """Return a line for each point that is not steady, and one for each limit that a point crosses.
-
-    A limit whose quantity a point does not have counts as crossed: what is not known is not kept.
-    """
-    unsteady, crossed = [], []
-    for row in run.points().iter_rows(named=True):
-        if row["verdict"] not in STEADY:
-            unsteady.append(f"{row['load_words']}: {row['verdict']}: {row['reason']}")
-        for limit in limits:
-            is_crossed = limit.crossed(row, headline(row))
-            if is_crossed is None:
-                crossed.append(f"{row['load_words']}: {limit.text}: {limit.quantity} is not known")
-            elif is_crossed:
-                value = figure(row, limit.quantity, headline(row)) or 0.0
-                crossed.append(
-                    f"{row['load_words']}: {limit.text}: {limit.quantity} is {_shown(limit.quantity, value)}"
-                )
-    return unsteady, crossed
-
-
-def _shown(quantity: str, value: float) -> str:
-    is_time = quantity.endswith("_ns") or ALIAS.fullmatch(quantity) is not None
-    return duration(value) if is_time else f"{value:.4g}"
 
 
 def input_of(given: str | Path | Sequence[str | Path] | InputData, **cells: Any) -> InputData:  # noqa: ANN401

@@ -17,7 +17,7 @@ from loadgen.cli_tools import tools
 from loadgen.demo import own_server
 from loadgen.endpoint import header_option
 from loadgen.entry import enter
-from loadgen.judged import INTERRUPTED, Judging, carry_out, swept
+from loadgen.judged import INTERRUPTED, Judging, carry_out, kube_of, swept
 from loadgen.plan import MAX_IN_FLIGHT, Search, Synthetic, read_plan
 from loadgen.progress import observer
 from loadgen.ranges import range_option, weights_option
@@ -50,6 +50,7 @@ def sweep(  # noqa: PLR0913, PLR0917 - each is one option
     tls_server_name: opt.TlsServerName = "",
     transport: opt.TransportOption = "auto",
     connections: opt.Connections = 1,
+    keepalive: opt.Keepalive = 0.0,
     compression: opt.Compression = "none",
     workers: opt.Workers = 1,
     mu: opt.Mu = 200.0,
@@ -108,6 +109,9 @@ def sweep(  # noqa: PLR0913, PLR0917 - each is one option
     prometheus_query: opt.PrometheusQuery = None,
     prometheus_selector: opt.PrometheusSelector = "",
     replicas: opt.Replicas = 0,
+    kube: opt.KubeService = "",
+    namespace: opt.Namespace = "default",
+    kube_context: opt.KubeContext = "",
     ready_timeout_s: opt.ReadyTimeoutS = 10.0,
     output: opt.Output = Path("runs"),
     name: opt.Name = "",
@@ -146,6 +150,7 @@ def sweep(  # noqa: PLR0913, PLR0917 - each is one option
         headers=dict(map(header_option, header or [])),
         transport=transport,
         connections=connections,
+        keepalive_s=keepalive,
         compression=compression,
         workers=workers,
         concurrency=concurrency_range,
@@ -186,9 +191,8 @@ def sweep(  # noqa: PLR0913, PLR0917 - each is one option
         name=name or None,
         output=output,
     )
-    carry_out(
-        plan, root, Judging(strict, tuple(fail_if or ())), observer(quiet=quiet, json=json), csv, cache, dry_run
-    )
+    judging, service = Judging(strict, tuple(fail_if or ())), kube_of(kube, namespace, kube_context, url)
+    carry_out(plan, root, judging, observer(quiet=quiet, json=json), csv, cache, dry_run, service)
 
 
 @app.command()
@@ -208,6 +212,7 @@ def search(  # noqa: PLR0913, PLR0917 - each is one option
     tls_server_name: opt.TlsServerName = "",
     transport: opt.TransportOption = "auto",
     connections: opt.Connections = 1,
+    keepalive: opt.Keepalive = 0.0,
     compression: opt.Compression = "none",
     workers: opt.Workers = 1,
     mu: opt.Mu = 200.0,
@@ -236,6 +241,9 @@ def search(  # noqa: PLR0913, PLR0917 - each is one option
     prometheus_query: opt.PrometheusQuery = None,
     prometheus_selector: opt.PrometheusSelector = "",
     replicas: opt.Replicas = 0,
+    kube: opt.KubeService = "",
+    namespace: opt.Namespace = "default",
+    kube_context: opt.KubeContext = "",
     ready_timeout_s: opt.ReadyTimeoutS = 10.0,
     output: opt.Output = Path("runs"),
     name: opt.Name = "",
@@ -262,6 +270,7 @@ def search(  # noqa: PLR0913, PLR0917 - each is one option
         headers=dict(map(header_option, header or [])),
         transport=transport,
         connections=connections,
+        keepalive_s=keepalive,
         compression=compression,
         workers=workers,
         search=Search(slo, over, request_distribution, cv, saturation, max_concurrency, probe_s, max_probe_s),
@@ -278,7 +287,8 @@ def search(  # noqa: PLR0913, PLR0917 - each is one option
         name=name or f"{model}-search",
         output=output,
     )
-    carry_out(plan, root, Judging(strict), observer(quiet=quiet, json=json), "", True, dry_run)  # noqa: FBT003
+    service = kube_of(kube, namespace, kube_context, url)
+    carry_out(plan, root, Judging(strict), observer(quiet=quiet, json=json), "", True, dry_run, service)  # noqa: FBT003
 
 
 @app.command("run")

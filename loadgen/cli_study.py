@@ -93,6 +93,7 @@ def study(  # noqa: PLR0913, PLR0917 - each is one option
     tls_server_name: opt.TlsServerName = "",
     transport: opt.TransportOption = "auto",
     connections: opt.Connections = 1,
+    keepalive: opt.Keepalive = 0.0,
     workers: opt.Workers = 1,
     concurrency_range: Annotated[
         str, typer.Option("--concurrency-range", metavar="N,...|START:END[:STEP]", help="Closed loops.")
@@ -120,11 +121,9 @@ def study(  # noqa: PLR0913, PLR0917 - each is one option
     time_budget: Annotated[
         str, typer.Option("--time-budget", metavar="TIME", help="Begin no point after it: 90s, 45min, 8h.")
     ] = "",
-    kube: Annotated[
-        str, typer.Option("--kube", metavar="service/NAME", help="A service to reach by kubectl's port forwards.")
-    ] = "",
-    namespace: Annotated[str, typer.Option("-n", "--namespace", help="Of --kube.")] = "default",
-    kube_context: Annotated[str, typer.Option(metavar="NAME", help="Of --kube; the current one if not given.")] = "",
+    kube: opt.KubeService = "",
+    namespace: opt.Namespace = "default",
+    kube_context: opt.KubeContext = "",
     helm_uninstall_after: Annotated[
         bool, typer.Option("--helm-uninstall-after", help="Remove the release of --kube once the study is complete.")
     ] = False,
@@ -186,6 +185,7 @@ def study(  # noqa: PLR0913, PLR0917 - each is one option
                 tls=tls_of(tls, tls_ca, tls_cert, tls_key, tls_server_name),
                 transport=transport,
                 connections=connections,
+                keepalive_s=keepalive,
                 workers=workers,
                 deadline_ms=deadline_ms,
                 slo=slo,

@@ -197,13 +197,18 @@ def watch(  # noqa: PLR0913, PLR0917 - each is one option
 
 
 @tools.command()
-def serve(instances: opt.Instances = 2, signature: opt.SignatureName = "odd", stub: opt.Stub = False) -> None:
+def serve(
+    instances: opt.Instances = 2,
+    signature: opt.SignatureName = "odd",
+    stretch: opt.Stretch = 1.0,
+    stub: opt.Stub = False,
+) -> None:
     """Serve the stand-in model on free ports until Ctrl-C."""
 
     async def stand() -> None:
         with tempfile.TemporaryDirectory() as folder:
             log = Path(folder) / "server.log"
-            async with own_server(signature, instances, log, stub, typer.echo) as server:
+            async with own_server(signature, instances, log, stub, typer.echo, stretch) as server:
                 typer.echo(f"{server.model}: gRPC {server.grpc}, metrics {server.metrics_url}")
                 typer.echo(
                     f"try: python -m loadgen sweep -m {server.model} -u {server.grpc} "

@@ -25,6 +25,9 @@ PLACEHOLDER = re.compile(r"\$\(<\s*(?P<file>[^)]+)\)|\$\((?P<command>[^)]+)\)|\$
 """What stands for a secret: `$(<FILE)`, `$(COMMAND)`, `$VARIABLE`."""
 
 COMMAND_TIMEOUT_S = 30.0
+KEEPALIVE_TIMEOUT_S = 20.0
+"""As gRPC's own default."""
+
 RESERVED = ("te", "content-type", "user-agent", "connection")
 
 
@@ -63,7 +66,8 @@ class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     and `grpc` is empty. `headers` go with every call, `metrics_headers` with every request for a page;
     in a value `$NAME` is that variable's content, `$(<FILE)` a file's, `$(COMMAND)` what a command prints; those two
     are asked again every `header_refresh_s`, for tokens that expire. Pages over https are checked as `tls` says.
-    `replicas` says how many servers a balancer at `grpc` leads to; 0 is not known.
+    `replicas` says how many servers a balancer at `grpc` leads to; 0 is not known. A gRPC connection that was silent
+    for `keepalive_s` is pinged (0: never), and given up where nothing comes in KEEPALIVE_TIMEOUT_S.
     """
 
     grpc: str
@@ -76,6 +80,7 @@ class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prometheus: Prometheus | None = None
     replicas: Annotated[int, msgspec.Meta(ge=0)] = 0
     header_refresh_s: Annotated[float, msgspec.Meta(gt=0)] = 60.0
+    keepalive_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     http: str = ""
 
     @property
@@ -97,6 +102,8 @@ def check(endpoint: Endpoint) -> None:
     """
     if bool(endpoint.http) == bool(endpoint.grpc):
         raise PlanError("endpoint: give either a gRPC or an HTTP address")
+    if endpoint.http and endpoint.keepalive_s:
+        raise PlanError("keepalive_s: is for gRPC; HTTP/1.1 has no pings")
     if endpoint.http or not endpoint.grpc.startswith(UNIX):
         host_and_port(endpoint.address)
     metadata(endpoint)

@@ -47,6 +47,10 @@ Compression = Annotated[
     typer.Option("--compression", "--grpc-compression-algorithm", help="Compress messages; by grpcio only."),
 ]
 Connections = Annotated[int, typer.Option("--connections", min=1, help="TCP connections that share the requests.")]
+Keepalive = Annotated[
+    float,
+    typer.Option("--keepalive", min=0.0, metavar="S", help="Ping a gRPC connection silent for so long; never if 0."),
+]
 Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes that share the load, a core each.")]
 InputPaths = Annotated[
     list[str],
@@ -310,6 +314,22 @@ PrometheusSelector = Annotated[
         rich_help_panel=SERVER,
     ),
 ]
+KubeService = Annotated[
+    str,
+    typer.Option(
+        "--kube",
+        metavar="service/NAME",
+        help="A Kubernetes service to reach by kubectl's port forwards.",
+        rich_help_panel=SERVER,
+    ),
+]
+Namespace = Annotated[str, typer.Option("-n", "--namespace", help="Of --kube.", rich_help_panel=SERVER)]
+KubeContext = Annotated[
+    str,
+    typer.Option(
+        "--kube-context", metavar="NAME", help="Of --kube; the current one if not given.", rich_help_panel=SERVER
+    ),
+]
 Replicas = Annotated[
     int,
     typer.Option(
@@ -331,6 +351,10 @@ QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print each point as a JSON object on stdout.")]
 Instances = Annotated[int, typer.Option("--instances", min=1, help="Instances of the stand-in model.")]
 SignatureName = Annotated[str, typer.Option("--signature", help="Tensors of the stand-in model: odd or itk.")]
+Stretch = Annotated[
+    float,
+    typer.Option("--stretch", min=1.0, help="An answer of the stand-in takes so many times as long as its work."),
+]
 Stub = Annotated[bool, typer.Option("--stub", help="Serve the simulating stub even where Triton could run.")]
 Slo = Annotated[
     str,

@@ -60,13 +60,41 @@ class PointLog:
     unavailable: str = ""
     """Why the readings are not to be used, if so: they come from several servers."""
 
+    pods_ready: tuple[int, ...] = ()
+    """How many pods of a cluster's service were ready in the window, one after the other; empty: not known."""
+
+    gaps: tuple[str, ...] = ()
+    """Port forwards that were broken in the window."""
+
 
 def point_logs(events: Iterable[dict[str, Any]]) -> list[PointLog]:
     """Gather the points that have a whole window from a run's log."""
     events = list(events)
     found = [log for events_of_point in _by_point(events).values() if (log := _point_log(events_of_point))]
+    found = [_amid(log, events) for log in found]
     balanced = next((event["reason"] for event in events if event["event"] == "balanced"), "")
     return [replace(log, unavailable=balanced) for log in found] if balanced else found
+
+
+def _amid(log: PointLog, events: Iterable[dict[str, Any]]) -> PointLog:
+    """Return the point with what befell its surroundings in its window."""
+    return replace(log, pods_ready=_pods_ready(events, log.window), gaps=_gaps(events, log.window))
+
+
+def _pods_ready(events: Iterable[dict[str, Any]], window: Window) -> tuple[int, ...]:
+    """Return how many pods were ready when the window opened, where that is known, and each change within it."""
+    told = [event for event in events if event["event"] == "pods_ready" and event["at_ns"] <= window.end_ns]
+    within = [event for event in told if event["at_ns"] > window.start_ns]
+    before = [event for event in told if event["at_ns"] <= window.start_ns]
+    return tuple(event["ready"] for event in before[-1:] + within)
+
+
+def _gaps(events: Iterable[dict[str, Any]], window: Window) -> tuple[str, ...]:
+    return tuple(
+        event["what"]
+        for event in events
+        if event["event"] == "gap" and event["start_ns"] < window.end_ns and event["at_ns"] > window.start_ns
+    )
 
 
 def target_of(events: Iterable[dict[str, Any]]) -> Target:

@@ -21,15 +21,16 @@ from analysis.perf_analyzer import write_csv
 from analysis.readable import counted
 from analysis.runs import open_run
 from inputs.source import open_source
-from loadgen import api, atomic, clock, finish, pointlog, rundir, study_plan
+from loadgen import api, atomic, clock, finish, forwarding, pointlog, rundir, study_plan
 from loadgen.errors import LoadgenError, PlanError, TargetError
+from loadgen.forwarding import Reached
 from loadgen.plan import Plan, from_json
 from loadgen.pointlog import load_words
 from loadgen.progress import Observer
 from loadgen.run import Job, run
-from loadgen.rundir import EventLog, RunDirectory, Sample
-from loadgen.server import configured, embedded, kube, launch, repository
-from loadgen.server.kube import Cluster, Forwarded, Gap, Release
+from loadgen.rundir import RunDirectory
+from loadgen.server import configured, embedded, launch, repository
+from loadgen.server.kube import Release
 from loadgen.server.launch import Program
 from loadgen.study_plan import Cell, Kube, Launched, Remote, Server, Stretch, Study
 
@@ -37,16 +38,6 @@ STUDY_FILE, FAILURES_FILE, POINTS_FILE = "study.json", "failures.jsonl", "points
 RUNS, LOGS, SCRATCH = "runs", "servers", ".models-"
 SERVER_START_S = 5.0
 """What a start of a server is taken to need, for the estimate of a dry run."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reached:
-    """A server to measure: addresses as an Endpoint has them."""
-
-    grpc: str
-    metrics_urls: tuple[str, ...]
-    beside: Callable[[EventLog], None] | None = None
-    release: Release | None = None
 
 
 @dataclass(slots=True)
@@ -145,6 +136,7 @@ def plan_of(study: Study, stretch: Stretch, server: Reached) -> Plan:
         headers=study.headers,
         transport=study.transport,
         connections=study.connections,
+        keepalive_s=study.keepalive_s,
         workers=study.workers,
         loads=stretch.loads,
         stopping=study.stopping,
@@ -171,12 +163,8 @@ async def reached(server: Server, model: str, folder: Path) -> AsyncIterator[Rea
         yield Reached(server.url, server.metrics_urls or (api.default_metrics_url(server.url),))
         return
     if isinstance(server, Kube):
-        cluster = Cluster(server.namespace, server.context)
-        logs = folder / LOGS
-        atomic.make_folder(logs)
-        ports = {"grpc_port": server.grpc_port, "metrics_port": server.metrics_port}
-        async with kube.forwarded(server.service, cluster, logs, **ports) as found:
-            yield Reached(found.grpc, found.metrics_urls, lambda log: _tell(found, log), found.release)
+        async with forwarding.reached(server, folder / LOGS) as found:
+            yield found
         return
     log = _log_of(server, folder)
     with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=folder) as scratch:
@@ -185,21 +173,6 @@ async def reached(server: Server, model: str, folder: Path) -> AsyncIterator[Rea
             program, models, model, log=log, ready_timeout_s=server.ready_timeout_s
         ) as running:
             yield Reached(running.grpc, (running.metrics_url,))
-
-
-def _tell(found: Forwarded, log: EventLog) -> None:
-    """Write into a run's log what the cluster is, and from now on what happens to its forwards."""
-    log.event("kube", pods=msgspec.to_builtins(found.pods), release=msgspec.to_builtins(found.release))
-
-    def tell(news: Gap | Sample) -> None:
-        if isinstance(news, Sample):
-            log.samples([news])
-            return
-        seconds = (news.end_ns - news.start_ns) / clock.NS_PER_S
-        log.event("gap", news.end_ns, what=news.what, start_ns=news.start_ns)
-        log.event("warning", text=f"the forward to {news.what} was broken for {seconds:.1f} s and made again")
-
-    found.tell = tell
 
 
 async def _prepared(server: Launched, model: str, scratch: Path) -> tuple[Program, Path]:

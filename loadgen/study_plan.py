@@ -76,7 +76,10 @@ class Remote(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
 
 
 class Kube(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="kube"):
-    """A service in a Kubernetes cluster, reached by port forwards; what is said of it is as for `Remote`."""
+    """A service in a Kubernetes cluster, reached by port forwards; what is said of it is as for `Remote`.
+
+    Its pods are counted every `poll_s`: an autoscaler may change how many there are.
+    """
 
     service: str
     namespace: str = "default"
@@ -84,6 +87,7 @@ class Kube(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="k
     name: str = ""
     grpc_port: Positive = 8001
     metrics_port: Positive = 8002
+    poll_s: PositiveFloat = 10.0
     instances: Positive | None = None
     gpus: Positive | None = None
 
@@ -134,6 +138,7 @@ class Study(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tls: Tls | None = None
     transport: TransportName = "auto"
     connections: Positive = 1
+    keepalive_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     workers: Positive = 1
     deadline_ms: Positive = 300_000
     metrics_interval_ms: Positive = 1000

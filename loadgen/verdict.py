@@ -58,7 +58,7 @@ class Case:
 
 def verdict(case: Case) -> tuple[str, str]:
     """Judge a point and say why: the first fault names it; without one, how steady and how sure it is."""
-    for fault in (_failing, _records_disagree, _server_disagrees, _overloaded, _client_limited):
+    for fault in (_failing, _records_disagree, _rescaled, _server_disagrees, _overloaded, _client_limited):
         found = fault(case)
         if found is not None:
             return found
@@ -82,6 +82,13 @@ def _records_disagree(case: Case) -> tuple[str, str] | None:
         return ("records_disagree", fails) if fails else None
     off = f"{residual_ns / 1e6:.3g} ms off the worker's own count of requests in flight"
     return "records_disagree", f"the rows' service times are {off}: a row is lost or stamped twice"
+
+
+def _rescaled(case: Case) -> tuple[str, str] | None:
+    ready = case.log.pods_ready
+    if len(set(ready)) < 2:  # noqa: PLR2004 - a change needs two
+        return None
+    return "drifting", f"pods that are ready went {' to '.join(map(str, ready))} in the window: no one system"
 
 
 def _server_disagrees(case: Case) -> tuple[str, str] | None:
@@ -170,6 +177,7 @@ def _remarks(case: Case) -> list[str]:
     if case.calibration and p50_ns and p50_ns < FLOORS_IN_MEDIAN * case.calibration.floor_ns:
         floor_us = case.calibration.floor_ns / 1000
         said.append(f"about {floor_us:.0f} us of the {p50_ns / 1000:.0f} us (p50) are the client's own")
+    said += [f"the forward to {what} was broken for a while" for what in sorted(set(case.log.gaps))]
     if row["failed"]:
         said.append(f"{row['failed']} requests failed: {failure_words(case.ended)}")
     if case.log.unavailable:

@@ -11,7 +11,7 @@ from typing import Any
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
-from h2.events import DataReceived, RequestReceived, StreamEnded, StreamReset
+from h2.events import DataReceived, PingReceived, RequestReceived, StreamEnded, StreamReset
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
 
@@ -40,6 +40,7 @@ class Server:
     lines: list["Line"] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     resets: list[int] = field(default_factory=list)
+    pings: int = 0
     most_open: int = 0
     listener: asyncio.Server | None = None
 
@@ -91,6 +92,8 @@ class Line(asyncio.Protocol):
                     self.server.answer(call)
                 case StreamReset():
                     self.server.resets.append(event.error_code)
+                case PingReceived():
+                    self.server.pings += 1  # h2 answers it
         self.write()
 
     def reply(self, stream: int, message: bytes, trailers: list[tuple[str, str]] | None = None) -> None:

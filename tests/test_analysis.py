@@ -11,7 +11,9 @@ import pytest
 import sealed_run
 from sealed_run import Story, write_run
 
+import analysis
 from analysis import charts, figures, hardware, perf_analyzer, timeline
+from analysis.report import write_report
 from analysis.runs import open_run
 from analysis.summary import sentences
 from loadgen import points as measured
@@ -254,3 +256,19 @@ def test_the_summary_says_what_was_found_and_what_was_not(tmp_path: Path) -> Non
         assert words in bad
     assert "No request completed" in told(tmp_path / "none", all_failed=True)
     assert "has no statistics" in told(tmp_path / "bare", statistics=False)
+
+
+def test_a_run_of_an_older_version_is_read(tmp_path: Path) -> None:
+    """Columns that were added since are null, in points and records; report and tables do without, and it is said."""
+    path = write_run(tmp_path / "old")
+    points, records = pl.read_parquet(path / "points.parquet"), next((path / "records").glob("*.parquet"))
+    added = ["in_flight_cut", "checks", "loop_lag_p99_ns", "service_p99_9_low_ns"]
+    points.drop(added, strict=False).write_parquet(path / "points.parquet")
+    pl.read_parquet(records).drop("responses", "flushed_ns").write_parquet(records)
+    old = open_run(path)
+    assert all(old.points()[name].is_null().all() for name in added)
+    assert old.records().collect()["responses"].is_null().all()
+    (said,) = (each.text for each in sentences(old, figures.tables(old)) if "Made by" in each.text)
+    assert all(name in said for name in added)
+    assert write_report(path, tmp_path / "report.html").stat().st_size > 100_000
+    assert analysis.load(path).points["throughput_per_s"].to_list() == points["throughput_per_s"].to_list()

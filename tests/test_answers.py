@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from sealed_run import Story, write_run
 from tritonclient.grpc import service_pb2
 
+from analysis import summary
 from analysis.__main__ import main
 from analysis.answers import ways
 from analysis.answers.difference import NOT_KEPT, difference
+from analysis.figures import tables
 from analysis.runs import open_run
 from loadgen import finish, journal, rundir, witness
 from loadgen.endpoint import Endpoint
@@ -130,6 +132,17 @@ def test_an_answer_that_changed_is_named_with_its_point(changed: Path) -> None:
     assert told[1].startswith(f"event of 36 was answered in 2 ways, {where}: ")
     assert "sums of chi2 and ndf 1 apart" in told[1]
     assert len(told) == 2
+
+
+def test_the_summary_of_the_run_says_so(alike: Path, changed: Path) -> None:
+    """Good news and bad, in the words of the command; a run that kept no digests says nothing of it."""
+    for path, kind in ((alike, "good"), (changed, "warning")):
+        sealed = open_run(path)
+        (told,) = (each for each in summary.sentences(sealed, tables(sealed)) if "answered" in each.text)
+        assert (told.kind, told.text) == (kind, " ".join(ways.sentences(ways.read(sealed))))
+    sealed = open_run(changed)
+    silent = replace(sealed, plan={**sealed.plan, "answers": "none"})
+    assert not [each for each in summary.sentences(silent, tables(sealed)) if "answered" in each.text]
 
 
 def test_ways_are_numbered_by_when_they_came(tmp_path: Path) -> None:

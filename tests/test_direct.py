@@ -364,6 +364,42 @@ def test_a_token_in_a_file_may_change_in_mid_run(run: Callable[..., None], tmp_p
     run(main())
 
 
+@pytest.mark.parametrize("kind", [DirectTransport, GrpcAioTransport])
+def test_a_silent_connection_is_pinged(run: Callable[..., None], kind: Any) -> None:
+    """While a request waits, and only if asked; the server answers, so the connection stays and the request too."""
+
+    async def main() -> None:
+        for keepalive_s in (0.05, 0.0):
+            async with serving(hang) as server:
+                transport = kind(Endpoint(server.address, MODEL, keepalive_s=keepalive_s))
+                await transport.open()
+                reply = await ask(transport, b"x", 3 * clock.NS_PER_S // 2)  # grpcio pings once a second at most
+                assert reply.outcome is Outcome.TIMEOUT
+                assert (server.pings > 0, len(server.lines)) == (bool(keepalive_s), 1)
+                await transport.close()
+
+    run(main())
+
+
+def test_a_server_that_is_gone_without_a_word_is_noticed(
+    run: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pings stay unanswered: the request is lost long before its deadline, and the row says why."""
+    monkeypatch.setattr("loadgen.endpoint.KEEPALIVE_TIMEOUT_S", 0.1)
+
+    async def main() -> None:
+        async with serving(lambda call: call.line.transport.pause_reading()) as server:
+            transport = await opened(server, keepalive_s=0.05)
+            reply = await ask(transport, b"x")
+            assert (reply.outcome, reply.details) == (
+                Outcome.LOST,
+                "nothing came in 0.1 s after a keep-alive ping",
+            )
+            await transport.close()
+
+    run(main())
+
+
 def test_a_unix_socket_carries_requests(run: Callable[..., None], tmp_path: Path) -> None:
     """unix:PATH."""
 

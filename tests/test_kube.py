@@ -18,6 +18,13 @@ from loadgen.server.simulated import RunningStub
 
 HERE = Path(__file__).parent
 SERVICE = "service/atlas-sonic"
+AUTOSCALED = """
+model = "traccc-gpu"
+concurrency = [2]
+stopping = { kind = "time", window_ms = 2500, warmup_ms = 100 }
+servers = [{ kind = "kube", service = "service/atlas-sonic", namespace = "sonic", poll_s = 0.1 }]
+inputs = [{ label = "small", inputs = { kind = "synthetic", mu = 0.05, events = 3 } }]
+"""
 
 
 def described(kind: str, name: str, **facts: Any) -> dict[str, Any]:
@@ -48,18 +55,24 @@ class Fake:
         for name, line in lines.items():
             (programs / name).write_text(f"#!/bin/sh\n{line}\n")
             (programs / name).chmod(0o755)
-        service = described("Service", "atlas-sonic", spec={"selector": {"app": "sonic"}})
-        pods = {"items": [pod("triton-a"), pod("triton-b", ready=False)]}
-        (folder / "objects.json").write_text(json.dumps({SERVICE: service, "pods": pods}))
+        self.describe(pod("triton-a"), pod("triton-b", ready=False))
         page = (stub.metrics_url or "").removeprefix("http://").partition("/")[0]
         (folder / "ports.json").write_text(json.dumps({"8001": stub.grpc, "8002": page}))
         # Nothing else on PATH: a machine may have programs of these names.
         self.environment = {**os.environ, "PATH": str(programs), "FAKE_KUBE": str(folder)}
 
-    def study(self, *more: str, service: str = SERVICE) -> "subprocess.Popen[str]":
+    def describe(self, *pods: dict[str, Any]) -> None:
+        """Say from now on that the service has these pods."""
+        service = described("Service", "atlas-sonic", spec={"selector": {"app": "sonic"}})
+        whole = self.folder / "objects.json.new"
+        whole.write_text(json.dumps({SERVICE: service, "pods": {"items": pods}}))
+        whole.replace(self.folder / "objects.json")
+
+    def study(self, *more: str, service: str = SERVICE, bare: bool = False) -> "subprocess.Popen[str]":
         """Start a study of one point of 1.5 s."""
         options = ["--kube", service, "-n", "sonic", "--mu", "0.05", "--events", "3", "--concurrency-range", "2"]
         options += ["-p", "1500", "--warmup-ms", "100"]
+        options = [] if bare else options
         command = [sys.executable, "-m", "loadgen", "study", str(self.folder / "scan"), *options, *more]
         pipe = subprocess.PIPE
         return subprocess.Popen(command, env=self.environment, stdout=pipe, stderr=pipe, text=True)
@@ -69,8 +82,16 @@ class Fake:
         """What the programs were called with."""
         return (self.folder / "said").read_text().splitlines()
 
+    def sweep(self, *more: str) -> "subprocess.Popen[str]":
+        """Start a sweep of one point of 1.5 s."""
+        options = ["-m", "traccc-gpu", "--input-data", "synthetic", "--mu", "0.05", "--events", "3", "-p", "1500"]
+        options += ["--warmup-ms", "100", "-o", str(self.folder / "scan" / "runs"), "--keepalive", "300"]
+        command = [sys.executable, "-m", "loadgen", "sweep", "--kube", SERVICE, "-n", "sonic", *options, *more]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, env=self.environment, stdout=pipe, stderr=pipe, text=True)
+
     def log(self) -> list[dict[str, Any]]:
-        """The events of the study's one run."""
+        """The events of the one run."""
         (path,) = self.folder.glob("scan/runs/*/log.jsonl")
         return [json.loads(line) for line in path.read_text().splitlines()]
 
@@ -122,6 +143,47 @@ def test_pods_and_release_are_recorded_and_the_uninstall_command_printed(fake: F
     table = pl.read_parquet(samples)
     assert set(table.filter(pl.col("metric") == "pods_ready")["value"]) == {1.0}
     assert table.filter(pl.col("metric") == "nv_inference_request_success").height
+
+
+def test_pods_that_come_or_go_flag_the_point(tmp_path: Path) -> None:
+    """An autoscaler makes a second pod ready in mid-window: the point is drifting, and says why."""
+    with serving(FAST) as stub:
+        fake = Fake(tmp_path, stub)
+        plan = tmp_path / "study.toml"
+        plan.write_text(AUTOSCALED)
+        process = fake.study(str(plan), bare=True)
+        while process.poll() is None and not any(tmp_path.glob("scan/runs/*/journal/*")):
+            time.sleep(0.02)
+        time.sleep(0.5)
+        fake.describe(pod("triton-a"), pod("triton-b"))
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        (points,) = tmp_path.glob("scan/runs/*/points.parquet")
+        (row,) = pl.read_parquet(points).to_dicts()
+        assert (row["verdict"], row["reason"].partition(" in ")[0]) == (
+            "drifting",
+            "pods that are ready went 1 to 2",
+        )
+        assert [event["ready"] for event in fake.log() if event["event"] == "pods_ready"] == [1, 2]
+
+
+def test_a_sweep_goes_through_forwards_too(fake: Fake) -> None:
+    """The same as in a study: pages, pods and the reminder; the plan says what the local addresses led to."""
+    process = fake.sweep()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "still installed; to free its GPUs: helm uninstall atlas -n sonic" in err
+    assert [event["pods"][0]["name"] for event in fake.log() if event["event"] == "kube"] == ["triton-a"]
+    (path,) = fake.folder.glob("scan/runs/*/plan.json")
+    plan = json.loads(path.read_text())
+    assert plan["labels"] == {"kube": "sonic/service/atlas-sonic"}
+    assert plan["endpoint"]["keepalive_s"] == 300
+    left = [each for each in psutil.process_iter(["cmdline"]) if str(fake.folder) in str(each.info["cmdline"])]
+    assert not left
+    process = fake.sweep("-u", "localhost:8001")
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err.count("\n")) == (2, 1)
+    assert "give one of the two" in err
 
 
 def test_the_release_is_removed_only_when_asked_and_complete(fake: Fake) -> None:

@@ -95,6 +95,30 @@ def test_more_than_the_server_can_do_is_overloaded() -> None:
     assert (row["verdict"], row["unsent"]) == ("overloaded", 1)
 
 
+def test_a_point_over_which_an_autoscaler_changed_the_pods_is_no_steady_state() -> None:
+    """However even its numbers; the same number of pods all along is none of its business."""
+    rows = constant_rows(2, 500)
+    assert judged(point(pods_ready=(2,)), rows)[0] == "converged"
+    verdict, reason = judged(point(pods_ready=(1, 3)), rows)
+    assert (verdict, reason) == ("drifting", "pods that are ready went 1 to 3 in the window: no one system")
+
+
+def test_what_befell_the_forwards_is_told_of_the_window_that_it_befell() -> None:
+    """Pods: the count when the window opened, and changes within; gaps that reach into it."""
+    counts = {10: 1, 50: 2, 150: 3, 250: 4}
+    ready = [{"event": "pods_ready", "at_ns": at_ns, "ready": pods} for at_ns, pods in counts.items()]
+    gaps = [{"event": "gap", "at_ns": end, "start_ns": end - 20, "what": f"to-{end}"} for end in (90, 110, 210, 300)]
+    started = {"load": {"kind": "closed_loop", "concurrency": 1}, "repeat": 1, "begun_ns": 60}
+    started |= {"asked": {}, "percents": [], "bodies": 1}
+    point_events = [
+        {"event": "point_started", "at_ns": 60, "point": 1, **started},
+        {"event": "window_opened", "at_ns": 100, "point": 1},
+        {"event": "window_closed", "at_ns": 200, "point": 1},
+    ]
+    (log,) = pointlog.point_logs([*ready, *gaps, *point_events])
+    assert (log.pods_ready, log.gaps) == ((2, 3), ("to-110", "to-210"))
+
+
 def test_late_sends_are_the_clients_fault() -> None:
     """An open loop whose requests leave late measures the client."""
     rows = open_rows(100, 200, 20)

@@ -33,6 +33,9 @@ def test_config_declares_the_signature(tmp_path: Path, signature: str) -> None:
     assert (config.name, config.backend, config.max_batch_size) == ("traccc-gpu", "python", 0)
     assert config.parameters["stand_in"].string_value == "clusters cells on the CPU; not traccc"
     assert instances(as_json(config)) == 3
+    assert "stretch" not in config.parameters
+    stretched = read_config(repository.write_standin(tmp_path, signature, 3, stretch=2.5))
+    assert stretched.parameters["stretch"].string_value == "2.5"
 
 
 @pytest.mark.parametrize("signature", ["odd", "itk"])
@@ -56,6 +59,8 @@ def test_bad_requests_are_plan_errors(tmp_path: Path) -> None:
         repository.write_standin(tmp_path, "tml", 1)
     with pytest.raises(PlanError, match="0 instances"):
         repository.write_standin(tmp_path, "odd", 0)
+    with pytest.raises(PlanError, match=r"stretch 0\.5 of the stand-in: write 1 or more"):
+        repository.write_standin(tmp_path, "odd", 1, stretch=0.5)
     (tmp_path / "file").touch()
     with pytest.raises(PlanError, match="cannot write a model repository"):
         repository.write_standin(tmp_path / "file", "odd", 1)

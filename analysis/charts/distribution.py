@@ -195,9 +195,9 @@ def _tail(of: pl.DataFrame, steps: pl.DataFrame, by: Look, title: str) -> Any:  
     axis = alt.Axis(values=ranks, labelExpr=f"({names})[format(datum.value, '.3f')]")
     y_title = "Share slower, log scale"
     x = alt.X("x:Q", title=title, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5))
-    base = alt.Chart(shown).encode(x=x, color=by.colour(), tooltip=tooltip)
     least: Any = shown["share"].min() or 0.0
-    shown = shown.with_columns(pl.col("low").clip(0.7 * least, 1.0))
+    shown = shown.with_columns(pl.col("low", "high").clip(0.7 * least, 1.0))
+    base = alt.Chart(shown).encode(x=x, color=by.colour(), tooltip=tooltip)
     scale = alt.Scale(type="log", nice=False, domain=[0.7 * least, 1.0])
     y = alt.Y("share:Q", title=y_title, axis=axis, scale=scale)
     layers: list[Any] = []

@@ -183,29 +183,45 @@ def gpu_panels(points: pl.DataFrame, gpus: pl.DataFrame) -> Chart:
     return marks.entitled(marks.grid(panels, COLUMNS), "Each GPU in a panel of its own", rows, *notes)
 
 
-@chart("energy", "", "Energy an event", points=("completed",), gpus=("energy_j",))
+@chart("energy", "", "Energy an event", points=("throughput_per_s",), gpus=("gpu",))
 def energy(points: pl.DataFrame, gpus: pl.DataFrame) -> Chart:
-    """Draw the energy of all GPUs in the window over the events completed in it; a GPU without a figure is a gap."""
+    """Draw the energy of all GPUs in the window over the events completed in it; a GPU without a figure is a gap.
+
+    Where no energy was counted it is the mean power over the throughput.
+    """
     full = tidy.distinguished(tidy.loaded(points))
     rows = energy_an_event(full, gpus)
     x_title = levels.axis(full).title
     of = tidy.gapped(tidy.curve(rows, Quantity("energy_j_per_event", "GPU energy", "J an event"), "level"))
     if not of["value"].is_not_null().any():
-        raise nothing("energy", "no point has both completed events and the energy of every GPU")
+        raise nothing("energy", "no point has both completed events and the energy, or power, of every GPU")
     panel = marks.curves(of, Axes(x_title, "GPU energy", "J an event"), marks.look(of))
     idle = "All GPUs of the server, what they draw when idle included."
-    notes = (idle, marks.band_words(of), marks.hollow_words(of), *tidy.gap_words(of, "energy"))
+    derived = "Mean power over throughput, as the energy was not counted." if rows["by_power"].any() else ""
+    notes = (idle, derived, marks.band_words(of), marks.hollow_words(of), *tidy.gap_words(of, "energy"))
     return marks.entitled(panel, "Energy an event", full, *notes)
 
 
 def energy_an_event(points: pl.DataFrame, gpus: pl.DataFrame) -> pl.DataFrame:
-    """Return the points with `energy_j_per_event`: null unless every GPU's energy is known and events completed."""
+    """Return the points with `energy_j_per_event`, null unless every GPU's figure is known and events completed.
+
+    `by_power` says that it is the mean power over the throughput: the energy was not counted.
+    """
     on = ["run", "point"] if "run" in gpus.columns and "run" in points.columns else ["point"]
-    whole = gpus.group_by(on).agg(
-        energy_j=pl.when(pl.col("energy_j").null_count() == 0).then(pl.col("energy_j").sum())
+    known = gpus.with_columns(
+        pl.lit(None, dtype=pl.Float64).alias(name) for name in ("energy_j", "power_w") if name not in gpus.columns
     )
-    per_event = pl.when(pl.col("completed") > 0).then(pl.col("energy_j") / pl.col("completed"))
-    return points.join(whole, on=on, how="inner").with_columns(energy_j_per_event=per_event)
+    sums = (
+        pl.when(pl.col(name).null_count() == 0).then(pl.col(name).sum()).alias(name)
+        for name in ("energy_j", "power_w")
+    )
+    whole = known.group_by(on).agg(sums)
+    completed = pl.col("completed") if "completed" in points.columns else pl.lit(None, pl.UInt64)
+    counted = pl.when(completed > 0).then(pl.col("energy_j") / completed)
+    derived = pl.when(pl.col("throughput_per_s") > 0).then(pl.col("power_w") / pl.col("throughput_per_s"))
+    return points.join(whole, on=on, how="inner").with_columns(
+        energy_j_per_event=pl.coalesce(counted, derived), by_power=counted.is_null() & derived.is_not_null()
+    )
 
 
 def along(points: pl.DataFrame) -> tuple[str, str, str]:

@@ -25,7 +25,6 @@ REST_S = 0.5
 """Between a forward that broke and the next try."""
 
 ASK_TIMEOUT_S = 30.0
-POLL_NS = 10 * clock.NS_PER_S
 SOURCE = "kube"
 RELEASE = ("meta.helm.sh/release-name", "meta.helm.sh/release-namespace")
 GPU_RESOURCES = re.compile(r"/gpu$|/mig-")
@@ -78,11 +77,22 @@ class Gap:
     end_ns: int
 
 
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """From a time on so many pods are ready; told at first and when it changes."""
+
+    at_ns: int
+    pods: int
+
+
+News = Gap | Ready | Sample
+
+
 @dataclass(slots=True)
 class Forwarded:
     """A service that is reached: local addresses, its pods, and what has happened to the forwards.
 
-    `tell` is called with each gap as it ends, and with samples of how many pods are ready.
+    `tell` is called with each gap as it ends, with samples of how many pods there are, and when other pods are ready.
     """
 
     grpc: str
@@ -90,9 +100,9 @@ class Forwarded:
     pods: tuple[Pod, ...]
     release: Release | None
     gaps: list[Gap] = field(default_factory=list)
-    tell: Callable[[Gap | Sample], None] | None = None
+    tell: Callable[[News], None] | None = None
 
-    def hear(self, news: Gap | Sample) -> None:
+    def hear(self, news: News) -> None:
         """Keep a gap; pass on what is new."""
         if isinstance(news, Gap):
             self.gaps.append(news)
@@ -101,12 +111,18 @@ class Forwarded:
 
 
 @asynccontextmanager
-async def forwarded(
-    service: str, cluster: Cluster, folder: Path, *, grpc_port: int = 8001, metrics_port: int = 8002
+async def forwarded(  # noqa: PLR0913 - each is one fact of the service
+    service: str,
+    cluster: Cluster,
+    folder: Path,
+    *,
+    grpc_port: int = 8001,
+    metrics_port: int = 8002,
+    poll_s: float = 10.0,
 ) -> AsyncIterator[Forwarded]:
     """Forward a service's gRPC port, and the metrics port of each of its pods, until the context is left.
 
-    `folder` takes kubectl's words, a file a forward.
+    `folder` takes kubectl's words, a file a forward. Pods are counted every `poll_s`.
 
     Raises:
         PlanError: there is no kubectl, or `service` is not KIND/NAME.
@@ -132,7 +148,7 @@ async def forwarded(
         urls = tuple(f"http://{address}/metrics" for address in pages)
         found = Forwarded(grpc, urls, tuple(pods), _release(described))
         gaps.append(found.hear)
-        counting = asyncio.create_task(_count(described, cluster, found.hear))
+        counting = asyncio.create_task(_count(described, cluster, found.hear, poll_s))
         stack.push_async_callback(_cancelled, counting)
         yield found
 
@@ -278,8 +294,11 @@ async def _end_of(process: asyncio.subprocess.Process) -> None:
     await process.wait()
 
 
-async def _count(described: dict[str, Any], cluster: Cluster, tell: Callable[[Sample], None]) -> None:
+async def _count(
+    described: dict[str, Any], cluster: Cluster, tell: Callable[[Ready | Sample], None], poll_s: float
+) -> None:
     """Tell over and over how many pods there are, and how many of them are ready."""
+    known: int | None = None
     while True:
         at_ns = clock.now_ns()
         try:
@@ -289,8 +308,12 @@ async def _count(described: dict[str, Any], cluster: Cluster, tell: Callable[[Sa
         if pods is not None:
             labels = canonical_labels({"namespace": cluster.namespace})
             tell(Sample(at_ns, SOURCE, "pods", labels, float(len(pods))))
-            tell(Sample(at_ns, SOURCE, "pods_ready", labels, float(sum(pod.ready for pod in pods))))
-        await clock.sleep_ns(POLL_NS)
+            ready = sum(pod.ready for pod in pods)
+            tell(Sample(at_ns, SOURCE, "pods_ready", labels, float(ready)))
+            if ready != known:
+                known = ready
+                tell(Ready(at_ns, ready))
+        await clock.sleep_ns(round(poll_s * clock.NS_PER_S))
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

@@ -100,6 +100,7 @@ async def serve_standin(  # noqa: PLR0913 - each is one option of the server
     *,
     signature: str = "odd",
     instances: int = 2,
+    stretch: float = 1.0,
     directory: Path,
     log: Path,
     ready_timeout_s: float = 60,
@@ -107,11 +108,13 @@ async def serve_standin(  # noqa: PLR0913 - each is one option of the server
 ) -> AsyncIterator[RunningServer]:
     """Serve the stand-in `traccc-gpu` on our own Triton; its model repository is written below `directory`.
 
+    An answer takes `stretch` times as long as the work for it.
+
     Raises:
         PlanError: the signature is not known, or `directory` cannot be written.
         TargetError: Triton cannot run here, cannot be downloaded, or does not get ready.
     """
-    models = repository.write_standin(directory, signature, instances)
+    models = repository.write_standin(directory, signature, instances, stretch)
     installation = await asyncio.to_thread(embedded.install)
     async with serve_triton(
         installation, models, repository.MODEL, log=log, ready_timeout_s=ready_timeout_s, secured=secured

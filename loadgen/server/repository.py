@@ -41,12 +41,16 @@ SIGNATURES = MappingProxyType({"odd": (ODD_INPUTS, ODD_OUTPUTS), "itk": (ITK_INP
 """Name -> inputs and outputs, as the versions of `traccc-gpu` for these detectors declare them."""
 
 
-def write_standin(root: Path, signature: str, instances: int) -> Path:
+def write_standin(root: Path, signature: str, instances: int, stretch: float = 1.0) -> Path:
     """Write the repository below `root` and return its path, to give as `--model-repository`.
 
+    An answer takes `stretch` times as long as the work for it; what is beyond the work it waits.
+
     Raises:
-        PlanError: the signature is not known, there is no instance, or `root` cannot be written.
+        PlanError: the signature is not known, there is no instance, `stretch` is below 1, or `root` is not writable.
     """
+    if not stretch >= 1:
+        raise PlanError(f"stretch {stretch:g} of the stand-in: write 1 or more")
     if signature not in SIGNATURES:
         known = "; ".join(f"{name}: {signature_text(inputs)}" for name, (inputs, _) in SIGNATURES.items())
         raise PlanError(f"signature {signature}: is not known; write one of {known}")
@@ -57,13 +61,14 @@ def write_standin(root: Path, signature: str, instances: int) -> Path:
     try:
         version.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(SOURCE, version / "model.py")
-        (repository / MODEL / "config.pbtxt").write_text(text_format.MessageToString(_config(signature, instances)))
+        config = text_format.MessageToString(_config(signature, instances, stretch))
+        (repository / MODEL / "config.pbtxt").write_text(config)
     except OSError as error:
         raise PlanError(f"{root}: cannot write a model repository there ({error.strerror})") from error
     return repository
 
 
-def _config(signature: str, instances: int) -> model_config_pb2.ModelConfig:
+def _config(signature: str, instances: int, stretch: float) -> model_config_pb2.ModelConfig:
     inputs, outputs = SIGNATURES[signature]
     config = model_config_pb2.ModelConfig(name=MODEL, backend="python", max_batch_size=0)
     for tensors, declared in ((inputs, config.input), (outputs, config.output)):
@@ -71,4 +76,6 @@ def _config(signature: str, instances: int) -> model_config_pb2.ModelConfig:
             declared.add(name=tensor.name, data_type=f"TYPE_{tensor.datatype}", dims=tensor.shape)
     config.instance_group.add(count=instances, kind=model_config_pb2.ModelInstanceGroup.KIND_CPU)
     config.parameters["stand_in"].string_value = STAND_IN
+    if stretch != 1:
+        config.parameters["stretch"].string_value = f"{stretch:g}"
     return config

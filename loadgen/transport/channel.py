@@ -22,14 +22,26 @@ def channel(endpoint: Endpoint) -> grpc.aio.Channel:
     Raises:
         PlanError: a file of `tls` is missing or wrong.
     """
+    options: tuple[tuple[str, int | str], ...] = (*OPTIONS, *_keepalive(endpoint.keepalive_s))
     if endpoint.tls is None:
-        return grpc.aio.insecure_channel(endpoint.grpc, options=OPTIONS)
+        return grpc.aio.insecure_channel(endpoint.grpc, options=options)
     endpoints.ssl_context(endpoint.tls)  # its checks, with messages of ours
     name = endpoint.tls.server_name
-    options = (
-        (*OPTIONS, ("grpc.ssl_target_name_override", name), ("grpc.default_authority", name)) if name else OPTIONS
-    )
+    if name:
+        options = (*options, ("grpc.ssl_target_name_override", name), ("grpc.default_authority", name))
     return grpc.aio.secure_channel(endpoint.grpc, _credentials(endpoint.tls), options=options)
+
+
+def _keepalive(every_s: float) -> tuple[tuple[str, int], ...]:
+    """Return the options that ping a silent connection; without them grpcio pings none."""
+    if not every_s:
+        return ()
+    return (
+        ("grpc.keepalive_time_ms", max(1, round(every_s * 1000))),
+        ("grpc.keepalive_timeout_ms", round(endpoints.KEEPALIVE_TIMEOUT_S * 1000)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+    )
 
 
 def _credentials(tls: Tls) -> grpc.ChannelCredentials:

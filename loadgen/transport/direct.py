@@ -36,6 +36,7 @@ class DirectTransport:
         self._target = target
         self._metadata = endpoint.metadata(target)
         self._renewal = Renewal(target, self._renew)
+        self._keeping: asyncio.TimerHandle | None = None
         self._tls = endpoint.ssl_context(target.tls) if target.tls else None
         self._unix = target.grpc.removeprefix(UNIX) if target.grpc.startswith(UNIX) else ""
         self._where = ("", 0) if self._unix else endpoint.host_and_port(target.grpc)
@@ -53,6 +54,7 @@ class DirectTransport:
     async def open(self) -> None:
         """Connect every line; return once each is usable or has failed once."""
         self._renewal.start()
+        self._keep_alive()
         for number in range(len(self._lines)):
             self._reconnect(number)
         await self._tried.wait()
@@ -83,8 +85,8 @@ class DirectTransport:
         """Abandon what is in flight and close every line."""
         self._closed = True
         await self._renewal.stop()
-        if self._alarm is not None:
-            self._alarm.cancel()
+        for timer in filter(None, (self._alarm, self._keeping)):
+            timer.cancel()
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
@@ -126,6 +128,15 @@ class DirectTransport:
         self._metadata = metadata
         for line in filter(None, self._lines):
             line.renew(metadata)
+
+    def _keep_alive(self) -> None:
+        """Look at every line four times in the time that one may be silent."""
+        every_s, timeout_s = self._target.keepalive_s, endpoint.KEEPALIVE_TIMEOUT_S
+        if not every_s:
+            return
+        for line in (*filter(None, self._lines), *self._draining):
+            line.keep_alive(round(every_s * clock.NS_PER_S), round(timeout_s * clock.NS_PER_S))
+        self._keeping = asyncio.get_running_loop().call_later(every_s / 4, self._keep_alive)
 
     def _best(self) -> Line | None:
         if len(self._lines) == 1:

@@ -52,6 +52,7 @@ __all__ = ["Answer", "Connection", "ErrorCode", "Http2Error"]
 RESPONSE_BYTES = 2**31
 HEADER_BLOCK_BYTES = 64 * 1024
 FRAME_SIZE = 1024 * 1024
+KEEPALIVE_PING = frame(PING, 0, 0, b"loadgen.")
 
 
 class Connection(Controller):
@@ -170,6 +171,10 @@ class Connection(Controller):
         ]
         self._forget()
         return left
+
+    def ping(self) -> None:
+        """Queue a PING, which a server that lives answers at once."""
+        self._control.append(KEEPALIVE_PING)
 
     def _forget(self) -> None:
         for stream in self._streams.values():

@@ -11,6 +11,7 @@ from typing import Protocol, cast
 
 import msgspec
 
+from loadgen.clock import NS_PER_S
 from loadgen.records import GRPC_OUTCOME_BASE, Outcome, Reply
 from loadgen.transport.http2 import Answer, Connection, Http2Error
 
@@ -69,16 +70,20 @@ class Line(asyncio.Protocol):
         self._http2 = http2
         self._now_ns = owner.now_ns
         self._transport: asyncio.Transport
+        self._connected = False
         self._unflushed: list[Call] = []
         self._greeted = False
         self._receiving = False
         self._paused = False
         self._turn: asyncio.Handle | None = None
         self._why = ""
+        self._heard_ns = 0
+        self._pinged_ns = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say hello; requests wait until the server has told its limits."""
         self._transport = transport = cast("asyncio.Transport", transport)
+        self._connected = True
         tls = transport.get_extra_info("ssl_object")
         # The lowest high water there is: the event loop tells when the kernel has taken everything, which is when it
         # was flushed. (TLS pauses at the mark, a plain transport above it.)
@@ -159,7 +164,7 @@ class Line(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Tell the replies that are complete, then send what they set off."""
-        now_ns = self._now_ns()
+        self._heard_ns = now_ns = self._now_ns()
         http2 = self._http2
         fault: Http2Error | None = None
         self._receiving = True
@@ -206,15 +211,27 @@ class Line(asyncio.Protocol):
         for stream in late:
             time_out(self.calls.pop(stream), now_ns, self.number)
 
+    def keep_alive(self, silent_ns: int, timeout_ns: int) -> None:
+        """Ping a server that was silent for `silent_ns`; give it up when nothing comes in `timeout_ns` after."""
+        now_ns = self._now_ns()
+        if self._pinged_ns > self._heard_ns:
+            if now_ns - self._pinged_ns >= timeout_ns:
+                self._give_up(f"nothing came in {timeout_ns / NS_PER_S:g} s after a keep-alive ping")
+        elif self.usable and now_ns - self._heard_ns >= silent_ns:
+            self._pinged_ns = now_ns
+            self._http2.ping()
+            self.flush()
+
     def close_if_empty(self) -> None:
         """Close a line that takes no further request, once its last has ended."""
         if not self.calls:
             self._transport.close()
 
     def abort(self) -> None:
-        """Drop the connection and everything on it, without a word."""
+        """Drop the connection, if there is one yet, and everything on it, without a word."""
         self.calls.clear()
-        self._transport.abort()
+        if self._connected:
+            self._transport.abort()
 
     def _give_up(self, why: str) -> None:
         self._why = why

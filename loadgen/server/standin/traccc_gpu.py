@@ -7,6 +7,7 @@ answers. Runs inside Triton, where only numpy and the backend's own module exist
 
 import ctypes
 import json
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -204,6 +205,7 @@ class TritonPythonModel:
         config = json.loads(arguments["model_config"])
         self._inputs = frozenset(tensor["name"] for tensor in config["input"])
         self._answer = ANSWERS[self._inputs]
+        self._stretch = float(config["parameters"].get("stretch", {"string_value": 1})["string_value"])
 
     def execute(self, requests: list[Any]) -> list[Any]:
         return [self._respond(request) for request in requests]
@@ -212,10 +214,13 @@ class TritonPythonModel:
         import triton_python_backend_utils as backend  # noqa: PLC0415 - exists inside the backend only
 
         tensors = {name: _received(backend.get_input_tensor_by_name(request, name)) for name in self._inputs}
+        begun_s = time.perf_counter()
         try:
             answer = self._answer(tensors)
         except ValueError as error:
             return backend.InferenceResponse(error=backend.TritonError(f"stand-in: {error}"))
+        if self._stretch > 1:  # as on a GPU, time passes without the processor
+            time.sleep((self._stretch - 1) * (time.perf_counter() - begun_s))
         return backend.InferenceResponse([_to_send(backend, name, data) for name, data in answer.items()])
 
 
