@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
+import vl_convert
 
 import analysis
 from analysis import theme
 from analysis.charts import NAMED
-from analysis.figures import picture
 from loadgen import atomic, kept, sweep_async
 from loadgen.plan import Synthetic
 from loadgen.server.launch import serve_standin
@@ -30,8 +30,10 @@ sys.path.insert(0, str(ROOT / "tests" / "live"))
 GALLERY = ROOT / "docs" / "gallery"
 PUBLISHED = ROOT / "tests" / "fixtures"
 FIELD = Path(os.environ.get("LOADGEN_FIELD_DATA", "/nowhere"))
+PRELOADED = "data loaded at server start"
 MODEL, DIRECT, GRPCIO = "traccc-gpu", "direct", "grpcio"
-STUDY = "--instances 1,2,4 --concurrency-range 1:4 --takes 2 -p 2000 --warmup-ms 300 --events 6 --quiet"
+SCALE = 1.2
+STUDY = "--instances 1,2,4 --concurrency-range 1:4 --takes 3 -p 2500 --warmup-ms 300 --events 6 --quiet"
 WORDS = {
     "here": "measured on the embedded Triton with the stand-in model: real requests, no physics",
     "published": "figures printed in, or read off, earlier studies of a real `traccc-gpu`",
@@ -50,27 +52,40 @@ class Source:
 def sources(folder: Path) -> dict[str, Source]:
     """Return the source of every named chart."""
     scan, again = str(folder / "scan"), str(folder / "scan-grpcio")
-    here = Source("here", (scan,))
+    here, ladder = Source("here", (scan,)), Source("here", (str(folder / "ladder"),))
     both = Source("here", (f"{DIRECT}={scan}", f"{GRPCIO}={again}"))
-    published = Source("published", tuple(str(PUBLISHED / f"studies_{name}.csv") for name in ("points", "gpus")))
-    ratios = Source("published", tuple(str(PUBLISHED / f"studies_{name}.csv") for name in ("points", "standalone")))
+    published = _published(folder, "A100 80GB, mu 100")
+    datasets, on_gpu = _published(folder, PRELOADED, "data sent"), _published(folder, "data on the GPU")
+    devices = _published(folder, "A10, 1 instance", "RTX 2080 Ti, 1 instance")
+    standalone = str(PUBLISHED / "studies_standalone.csv")
+    ratios = Source("published", (_published(folder, "service").paths[0], standalone))
     perf_csv = str(FIELD / "perf_csv" / "hrzhao76__acts-aas__perf_analyzer_1insts_1gpus_sync.csv")
     field = Source("field", (f"4 x A100={perf_csv}",))
     answers = Source("here", (str(folder / "answers.parquet"),))
-    open_loop = Source("here", (str(folder / "rates"),))
     own = {
-        **dict.fromkeys(("gpu-memory", "throughput-utilisation", "throughput-by-gpus", "gpus-compared"), published),
-        **dict.fromkeys(("data-sets", "devices", "instances-utilisation", "instances-memory"), published),
-        **dict.fromkeys(("scaling-gpus",), published),
+        **dict.fromkeys(("gpu-memory", "instances-memory"), _published(folder, PRELOADED)),
+        **dict.fromkeys(("throughput-utilisation", "instances-utilisation", "scaling-instances"), published),
+        **dict.fromkeys(("throughput-by-gpus", "gpus-compared", "scaling-gpus"), on_gpu),
         **dict.fromkeys(("standalone", "pileup", "pileup-plain", "pileup-ratio"), ratios),
         **dict.fromkeys(("gpu-power", "gpu-panels", "energy", "concurrency-gpu-utilisation"), field),
         **dict.fromkeys(("concurrency-gpu-memory", "concurrency-gpu-power"), field),
         **dict.fromkeys(("devices-throughput", "devices-latency"), both),
         **dict.fromkeys(("answers-chi2", "answers-tracks"), answers),
-        "response-service": open_loop,
+        **dict.fromkeys(("scaling", "throughput-latency", "stage-areas", "single-pass"), ladder),
+        **dict.fromkeys(("latency-distribution", "percentile-ladder", "latency-heatmap"), ladder),
+        "data-sets": datasets,
+        "devices": devices,
+        "response-service": Source("here", (str(folder / "rates"),)),
         "pod-panels": Source("here", (str(folder / "pods"),)),
     }
     return {name: own.get(name, here) for name in NAMED}
+
+
+def _published(folder: Path, *labels: str) -> Source:
+    """Return the published figures of some labels on their own."""
+    path = folder / f"published-{'-'.join(''.join(filter(str.isalnum, label)) for label in labels)}.csv"
+    pl.read_csv(PUBLISHED / "studies_points.csv").filter(pl.col("label").is_in(labels)).write_csv(path)
+    return Source("published", (str(path), str(PUBLISHED / "studies_gpus.csv")))
 
 
 def measure(folder: Path) -> None:
@@ -88,10 +103,8 @@ async def _runs(folder: Path) -> None:
         asked = {"model": MODEL, "url": server.grpc, "input_data": inputs, "metrics_url": server.metrics_url}
         rates = [50.0, 100.0, 150.0, 200.0]
         await sweep_async(**asked, rate=rates, arrivals="poisson", window_ms=10_000, output=folder / "rates")
-    async with serve_standin(
-        signature="itk", directory=folder / "itk", log=folder / "itk.log", instances=2
-    ) as server:
-        asked |= {"url": server.grpc, "metrics_url": server.metrics_url, "answers": "decode", "window_ms": 3000}
+        await sweep_async(**asked, concurrency="1:8", window_ms=6000, output=folder / "ladder")
+        asked |= {"answers": "decode", "window_ms": 3000}
         rows = []
         for name, concurrency in (("alone", 1), ("eight at once", 8)):
             run = await sweep_async(**asked, concurrency=concurrency, output=folder / name.replace(" ", "-"))
@@ -138,7 +151,7 @@ def draw(folder: Path) -> None:
             sys.stderr.write(f"{name}: left as it is, LOADGEN_FIELD_DATA is not set\n")
         else:
             drawn = analysis.chart(name, *source.paths)
-            atomic.write(path, picture(theme.specification(drawn), "png"))
+            atomic.write(path, vl_convert.vegalite_to_png(theme.specification(drawn), scale=SCALE))
         spec = NAMED[name]
         title = f"### {spec.number or 'new'} `{name}`"
         rows.append(f"{title}\n\n{spec.title}: {WORDS[source.kind]}.\n\n![{spec.title}]({path.name})\n")

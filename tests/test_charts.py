@@ -1,7 +1,9 @@
 """Named charts: what is drawn is what a few lines of arithmetic say, and what nobody measured is not drawn."""
 
+import json
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import chart_frames
@@ -573,3 +575,21 @@ def test_scaling_with_gpus_takes_the_best_load_of_one_number_of_instances() -> N
     )
     drawn = rows_of(spec_of("scaling-gpus", Frames(points=frame)))
     assert sorted(drawn["value"]) == pytest.approx([12, 20, 100 * 20 / 24, 100])
+
+
+def test_the_gallery_has_every_chart() -> None:
+    """A named chart without a picture from real data is one that nobody has looked at."""
+    gallery = Path(__file__).parents[1] / "docs" / "gallery"
+    page = (gallery / "README.md").read_text()
+    assert {path.stem for path in gallery.glob("*.png")} == set(NAMED)
+    assert [name for name in NAMED if f"({name}.png)" not in page] == []
+
+
+def test_few_values_of_chi2_still_make_a_picture() -> None:
+    """The bins end where the values do, 200 at most; a bin that stands alone has a top of its own."""
+    for value, end in ((0.3, 0.5), (150.0, 200.0), (900.0, 200.0)):
+        answers = pl.DataFrame({"label": ["a"] * 3, "quantity": ["chi2_ndf"] * 3, "value": [value] * 3})
+        spec = spec_of("answers-chi2", Frames(answers=answers))
+        ends = [row["end"] for rows in spec["datasets"].values() for row in rows if "end" in row]
+        assert max(ends) == pytest.approx(end)
+        assert '"x2": {"field": "end"}' in json.dumps(spec)

@@ -11,15 +11,24 @@ from analysis.charts import marks
 from analysis.charts.marks import Look
 from analysis.charts.registry import Chart, chart, nothing
 
+TOPS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0)
+"""Upper ends of the axis of chi2/ndf; what is beyond the last is counted, not drawn."""
+
 LEAST = 0.7
 """Lower end of a logarithmic axis of counts: below one entry."""
 
 
 @chart("answers-chi2", "C23", "chi2/ndf of the tracks", answers=("label", "quantity", "value"))
 def answers_chi2(answers: pl.DataFrame) -> Chart:
-    """Draw chi2/ndf from 0 to 200 in 40 bins, logarithmic, with the ratio to the first data set below."""
+    """Draw chi2/ndf in 40 bins, logarithmic, with the ratio to the first data set below.
+
+    The bins go from 0 to 200, or to less where every value is less: to 100, 50, 20, ...
+    """
+    values = answers.filter(pl.col("quantity") == "chi2_ndf")["value"]
+    most = float(values.max() or TOPS[0])  # type: ignore[arg-type]
+    top = next((each for each in TOPS if each >= most), TOPS[-1])
     return _histograms(
-        "answers-chi2", "chi2_ndf", "chi2/ndf of the tracks", answers, np.linspace(0, 200, 41), log_y=True
+        "answers-chi2", "chi2_ndf", "chi2/ndf of the tracks", answers, np.linspace(0, top, 41), log_y=True
     )
 
 
@@ -94,7 +103,9 @@ def _steps(of: pl.DataFrame, by: Look, along: tuple[str, alt.Scale], *, log_y: b
     known = base.transform_filter("isValid(datum.low)")
     rule = known.mark_rule(opacity=0.6).encode(x=x, y=alt.Y("low:Q", title=y_title), y2="high:Q")
     line = base.mark_line(interpolate="step").encode(x=x, y=y)
-    layered: alt.LayerChart = marks.sized(alt.layer(line, rule), theme.WIDTH, 230)
+    # A bin between empty ones has no line to its neighbours: its top is drawn for itself.
+    top = base.mark_rule(strokeWidth=2).encode(x=alt.X("start:Q", scale=scale_x), x2="end:Q", y=y)
+    layered: alt.LayerChart = marks.sized(alt.layer(line, top, rule), theme.WIDTH, 230)
     return layered
 
 
