@@ -587,7 +587,10 @@ def test_the_gallery_has_every_chart() -> None:
 
 def test_few_values_of_chi2_still_make_a_picture() -> None:
     """The bins end where the values do, 200 at most; a bin that stands alone has a top of its own."""
-    for value, end in ((0.3, 0.5), (150.0, 200.0), (900.0, 200.0)):
+    answers = pl.DataFrame({"label": ["a"] * 3, "quantity": ["chi2_ndf"] * 3, "value": [900.0] * 3})
+    with pytest.raises(PlanError, match="every value of chi2_ndf lies outside 0 to 200"):
+        spec_of("answers-chi2", Frames(answers=answers))
+    for value, end in ((0.3, 0.5), (150.0, 200.0)):
         answers = pl.DataFrame({"label": ["a"] * 3, "quantity": ["chi2_ndf"] * 3, "value": [value] * 3})
         spec = spec_of("answers-chi2", Frames(answers=answers))
         ends = [row["end"] for rows in spec["datasets"].values() for row in rows if "end" in row]

@@ -71,6 +71,8 @@ def _histograms(  # noqa: PLR0913 - what a histogram is
     each = [histogram(rows.filter(pl.col("label") == label)["value"].to_numpy(), edges, label) for label in labels]
     by = Look(tuple(labels), theme.CATEGORIES[: len(labels)])
     of = pl.concat(each)
+    if not of["count"].sum():
+        raise nothing(name, f"every value of {quantity} lies outside {edges[0]:g} to {edges[-1]:g}")
     scale_x = alt.Scale(domain=[float(edges[0]), float(edges[-1])], nice=False)
     panels = [_steps(of, by, (title, scale_x), log_y=log_y, last=len(labels) == 1)]
     outside = int(((rows["value"] < edges[0]) | (rows["value"] > edges[-1])).sum())
