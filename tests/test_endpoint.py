@@ -91,6 +91,13 @@ def test_a_plan_with_a_masked_secret_says_so_when_it_is_run_again(tmp_path: Path
         plans.read_plan(path)
 
 
+def test_pings_are_for_grpc() -> None:
+    """HTTP/1.1 has none: asked for, they are refused in a line."""
+    endpoint.check(Endpoint("h:1", "m", keepalive_s=30.0))
+    with pytest.raises(PlanError, match="keepalive_s: is for gRPC"):
+        endpoint.check(Endpoint("", "m", http="h:1", keepalive_s=30.0))
+
+
 def test_tls_survives_the_plan(tmp_path: Path) -> None:
     """A run over TLS can be run again from its plan."""
     plan = plans.Plan(Endpoint("h:1", "m", tls=Tls(server_name="x")), plans.PerfJson(("a",)), (plans.ClosedLoop(1),))

@@ -232,3 +232,24 @@ def test_broken_repository_shows_the_log(
     assert any(telling in line for line in shown)
     assert max(map(len, shown)) < 250
     assert psutil.Process().children() == []
+
+
+def test_a_stretched_stand_in_takes_its_time(tmp_path: Path) -> None:
+    """The same answers, so many times later: what is beyond the work is waited for, without the processor."""
+    tensors = event("odd", 20_000)
+
+    async def served(stretch: float) -> tuple[dict[str, np.ndarray], float]:
+        folder = tmp_path / str(stretch)
+        folder.mkdir()
+        async with serve_standin(directory=folder, log=folder / "log", instances=1, stretch=stretch) as server:
+            found = await asyncio.to_thread(infer, server, tensors)
+            took_s = []
+            for _ in range(7):
+                begun_s = time.perf_counter()
+                await asyncio.to_thread(infer, server, tensors)
+                took_s.append(time.perf_counter() - begun_s)
+        return found, sorted(took_s)[3]
+
+    (plain, plain_s), (late, late_s) = asyncio.run(served(1.0)), asyncio.run(served(10.0))
+    assert late_s > 3 * plain_s
+    assert all(np.array_equal(plain[name], late[name]) for name in plain)
