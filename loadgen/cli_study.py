@@ -131,6 +131,10 @@ def study(  # noqa: PLR0913, PLR0917 - each is one option
         Literal["own", "traccc"],
         typer.Option("--layout", help="traccc: also the folders and CSVs of traccc-aaS-performance."),
     ] = "own",
+    standalone: Annotated[
+        list[Path] | None,
+        typer.Option("--standalone", help="Logs of traccc's own programs, beside it in the report; repeatable."),
+    ] = None,
     dry_run: opt.DryRun = False,
     quiet: opt.QuietFlag = False,
     json: opt.JsonFlag = False,
@@ -203,7 +207,7 @@ def study(  # noqa: PLR0913, PLR0917 - each is one option
     if layout == "traccc":
         for path in study_layout.write(folder):
             typer.echo(path, err=json)
-    page = studying.write_report(folder, watcher)
+    page = studying.write_report(folder, watcher, standalone or [])
     if page is not None:
         typer.echo(f"report: {page}", err=json)
     for release in ended.releases:

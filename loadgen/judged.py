@@ -42,6 +42,8 @@ def carry_out(  # noqa: PLR0913, PLR0917 - a plan, what to make of it, and where
     """Carry out a plan and exit with the code that its points deserve."""
     from loadgen import api, points, thresholds  # noqa: PLC0415 - tables and charts load only when they are needed
 
+    if kube is not None and plan.endpoint.http:
+        raise PlanError("--kube: forwards the gRPC port; leave out -i http")
     limits = [thresholds.parse(text, points.SCHEMA) for text in judging.fail_if]
     if dry_run:
         for line in api.dry_run(plan):

@@ -9,7 +9,7 @@ import fcntl
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -307,14 +307,17 @@ def write_points(folder: Path) -> pl.DataFrame:
     return table
 
 
-def write_report(folder: Path, observer: Observer) -> Path | None:
-    """Write a study's page; None where no point is sealed yet, or if it cannot be made: no measurement is lost."""
+def write_report(folder: Path, observer: Observer, standalone: Sequence[Path] = ()) -> Path | None:
+    """Write a study's page, logs of standalone programs beside it if they are given.
+
+    None where no point is sealed yet, or if it cannot be made: no measurement is lost.
+    """
     from analysis import reports  # noqa: PLC0415 - charts load once all is measured
 
     if not (folder / POINTS_FILE).exists():
         return None
     try:
-        return reports.write_page(reports.gather([folder]), folder / "report.html")
+        return reports.write_page(reports.gather([folder], standalone), folder / "report.html")
     except LoadgenError as error:
         observer.warn(f"no report: {error}")
         return None

@@ -184,6 +184,10 @@ def test_a_sweep_goes_through_forwards_too(fake: Fake) -> None:
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err.count("\n")) == (2, 1)
     assert "give one of the two" in err
+    process = fake.sweep("-i", "http", "--keepalive", "0")
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err.count("\n")) == (2, 1)
+    assert "leave out -i http" in err
 
 
 def test_the_release_is_removed_only_when_asked_and_complete(fake: Fake) -> None:

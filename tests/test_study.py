@@ -16,6 +16,7 @@ import polars as pl
 import psutil
 import pytest
 from test_cli import serving
+from test_standalone import throughput_log
 
 from analysis.perf_analyzer import load
 from loadgen import clock
@@ -116,6 +117,13 @@ def test_a_finished_study_measures_nothing_again(stub: RunningStub, tmp_path: Pa
     assert f"report: {page}" in again.stdout
     assert "The grid is complete: 8 points asked, all measured." in first
     assert "8 points in the grid, 8 measured" in again.stdout
+    assert stub.served == served
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    (logs / "traccc_throughput_cuda_odd_mu20.log").write_text(throughput_log(new=True, event_ms=50.0, mu=20))
+    beside = call(sys.executable, "-m", "loadgen", "study", str(folder), "--standalone", str(logs))
+    assert beside.returncode == 0, beside.stderr
+    assert "Standalone programs" in page.read_text()
     assert stub.served == served
     more = call(sys.executable, "-m", "loadgen", "study", str(folder), "--takes", "3")
     assert "12 points in the grid, 12 measured" in more.stdout
