@@ -596,3 +596,12 @@ def test_few_values_of_chi2_still_make_a_picture() -> None:
         ends = [row["end"] for rows in spec["datasets"].values() for row in rows if "end" in row]
         assert max(ends) == pytest.approx(end)
         assert '"x2": {"field": "end"}' in json.dumps(spec)
+
+
+def test_gpus_of_other_runs_make_no_empty_panel() -> None:
+    """Devices compared have a panel of utilisation only where a GPU of theirs was seen."""
+    rows = [row | {"service_mean_ns": 100.0 * MS} for row in TWO_POINTS]
+    for run, seen in (("a", True), ("x", False)):
+        points = chart_frames.points(*rows, run=run)
+        spec = spec_of("devices", Frames(points=points, gpus=figures(utilisation=[0.5, 0.6, 0.7, 0.8])))
+        assert ("Utilisation (%)" in json.dumps(spec)) is seen

@@ -159,7 +159,8 @@ def devices(points: pl.DataFrame, gpus: pl.DataFrame | None = None) -> Chart:
     extra: list[Drawn] = []
     if gpus is not None and not gpus.is_empty():
         rows = placed(full, gpus)  # under the names of the other panels
-        extra = [(mean_of_gpus(rows, "utilisation_percent", "level"), Quantity("", "Utilisation", "%"))]
+        seen = mean_of_gpus(rows, "utilisation_percent", "level")
+        extra = [(seen, Quantity("", "Utilisation", "%"))] if seen["value"].is_not_null().any() else []
     title = "Throughput, latency and utilisation compared"
     return panels_below(title, full, [THROUGHPUT, time], levels.axis(full).title, extra)
 
