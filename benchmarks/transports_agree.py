@@ -1,8 +1,9 @@
 """The same sweep by direct and by grpcio on the stand-in at event size: do they find the same, and how sure is that.
 
-`python benchmarks/transports_agree.py [--blocks 10] [--seconds 4] [--mu 20]` measures, on one real Triton with one
-instance (so that server and client have a core each), concurrency 1 and 2 by each transport in blocks of ABBA or BAAB
-drawn at random, prints a table of ratios and writes it into docs/agreement.md. A block gives one ratio: the geometric
+`python benchmarks/transports_agree.py [--blocks 10] [--seconds 4] [--mu 20] [--stretch 1 8]` measures, on one real
+Triton with one instance (so that server and client have a core each), whose answers take as long as their work or so
+many times as long, concurrency 1 and 2 by each transport in blocks of ABBA or BAAB drawn at random, prints a table of
+ratios for each and writes them into docs/agreement.md. A block gives one ratio: the geometric
 mean of its two direct takes over that of its two grpcio takes, so that drift within a block cancels. Equal within a
 margin: the 90 % interval of the mean ratio (Student's t on logarithms of the blocks) lies inside it, which is the two
 one-sided tests of equivalence at 5 %.
@@ -49,13 +50,13 @@ async def taken(server: RunningServer, transport: str, concurrency: int, options
         return run.points().row(0, named=True)
 
 
-async def measured(options: argparse.Namespace) -> dict[int, list[dict[str, list[Take]]]]:
+async def measured(options: argparse.Namespace, stretch: float) -> dict[int, list[dict[str, list[Take]]]]:
     """Return, by concurrency, the takes of each block by transport."""
     blocks: dict[int, list[dict[str, list[Take]]]] = {level: [] for level in CONCURRENCIES}
     drawn = random.Random(options.seed)  # noqa: S311 - an order of measuring, not a secret
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "triton.log"
-        async with serve_standin(directory=Path(folder), log=log, instances=1) as server:
+        async with serve_standin(directory=Path(folder), log=log, instances=1, stretch=stretch) as server:
             for number in range(options.blocks):
                 for level in CONCURRENCIES:
                     first, second = drawn.sample(SIDES, 2)
@@ -95,8 +96,8 @@ def judged(blocks: list[dict[str, list[Take]]], quantity: str) -> tuple[str, ...
     return (*(f"{value / scale:.2f}" for value in values), ratio, verdict)
 
 
-def lines(blocks: dict[int, list[dict[str, list[Take]]]], options: argparse.Namespace) -> Iterator[str]:
-    """Return the document."""
+def lines(found: dict[float, dict[int, list[dict[str, list[Take]]]]], options: argparse.Namespace) -> Iterator[str]:
+    """Return the document: a table for each stretch."""
     yield "# Do the two transports find the same?"
     yield ""
     yield (
@@ -106,7 +107,15 @@ def lines(blocks: dict[int, list[dict[str, list[Take]]]], options: argparse.Name
     )
     yield ""
     yield from conditions(options.blocks, options.seconds)
-    yield ""
+    for stretch, blocks in found.items():
+        yield ""
+        yield f"## Answers take {f'{stretch:g} times as long as' if stretch != 1 else 'as long as'} their work"
+        yield ""
+        yield from comparison(blocks)
+
+
+def comparison(blocks: dict[int, list[dict[str, list[Take]]]]) -> Iterator[str]:
+    """Return one table."""
     head = ("concurrency", "quantity", "direct", "grpcio", "ratio", "verdict")
     rows = [(str(level), name, *judged(blocks[level], name)) for level in CONCURRENCIES for name in MARGINS]
     yield from table(head, rows)
@@ -120,8 +129,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--mu", type=float, default=20.0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--stretch", type=float, nargs="+", default=[1.0, 8.0])
     options = parser.parse_args()
-    text = "\n".join(lines(asyncio.run(measured(options)), options)) + "\n"
+    found = {stretch: asyncio.run(measured(options, stretch)) for stretch in options.stretch}
+    text = "\n".join(lines(found, options)) + "\n"
     print(text)
     DOCUMENT.write_text(text)
 

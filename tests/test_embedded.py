@@ -7,7 +7,7 @@ import pytest
 
 from loadgen.errors import TargetError
 from loadgen.server import embedded
-from loadgen.server.launch import telling_lines
+from loadgen.server.launch import tail, telling_lines
 
 HOST = embedded.Host(
     system="Linux",
@@ -90,6 +90,15 @@ def test_telling_lines_are_the_errors() -> None:
         "| m | 1 | UNAVAILABLE: Internal: RuntimeError: boom |",
         "error: creating server: Internal - failed to load all models",
     ]
+
+
+def test_a_wrong_option_is_told_without_the_usage(tmp_path: Path) -> None:
+    """Triton explains itself at length after one line that says what is wrong, however long the rest is."""
+    log = tmp_path / "log"
+    log.write_text(
+        "bin/tritonserver: unrecognized option '--x'\nUsage: tritonserver [options]\n" + "  --help\n" * 20_000
+    )
+    assert telling_lines(tail(log)) == ["bin/tritonserver: unrecognized option '--x'"]
 
 
 def test_telling_lines_without_errors_are_the_last() -> None:

@@ -32,6 +32,7 @@ GUARD_MARGIN_S = 5
 SHOWN_LINES = 8
 SHOWN_CHARACTERS = 240
 TABLE_BORDERS = ("|", "+")
+USAGE = "Usage: tritonserver"
 LOG_TAIL_BYTES = 64 * 1024
 BAD_LINE = re.compile(r"^E\d{4} |\berror: |^Traceback|^\w*Error: |UNAVAILABLE: ")
 HARMLESS = ("CudaDriverHelper has not been initialized",)
@@ -326,8 +327,12 @@ def _failure(what: str, log: Path) -> TargetError:
 
 
 def telling_lines(log: str) -> list[str]:
-    """Return the lines of a server's log that say what went wrong, else its last lines; at most eight, each cut."""
-    lines = [line.strip() for line in log.splitlines()]
+    """Return the lines of a server's log that say what went wrong, else its last lines; at most eight, each cut.
+
+    Of a program that explains its usage, what it says before that.
+    """
+    complaint, usage, _ = log.partition(USAGE)
+    lines = [line.strip() for line in (complaint if usage else log).splitlines()]
     bad = [line for line in lines if BAD_LINE.search(line) and not any(words in line for words in HARMLESS)]
     plain = [line for line in lines if line and not line.startswith(TABLE_BORDERS)]
     # Triton writes a whole traceback into one line, with its newlines spelled out; the first of them says enough.
@@ -336,7 +341,10 @@ def telling_lines(log: str) -> list[str]:
 
 
 def tail(log: Path) -> str:
-    """Return the end of a log."""
+    """Return the end of a log; its beginning where a wrong option is complained of there."""
     with log.open("rb") as file:
+        head = file.read(LOG_TAIL_BYTES).decode(errors="replace")
+        if USAGE in head:
+            return head
         file.seek(max(0, log.stat().st_size - LOG_TAIL_BYTES))
         return file.read().decode(errors="replace")
