@@ -19,7 +19,7 @@ from test_cli import serving
 from test_standalone import throughput_log
 
 from analysis.perf_analyzer import load
-from loadgen import clock
+from loadgen import clock, study_layout
 from loadgen import study as studying
 from loadgen.errors import PlanError
 from loadgen.plan import ByTime, Synthetic
@@ -189,6 +189,7 @@ def test_sigterm_drains_and_seals(stub: RunningStub, tmp_path: Path) -> None:
     points = pl.read_parquet(folder / "points.parquet")
     whole = points.filter(pl.col("window_end_ns") - pl.col("window_start_ns") >= WINDOW_MS * 1_000_000)
     assert (points.height, whole.select("take", "inputs", "concurrency").n_unique()) == (9, 8)
+    assert sum(pl.read_csv(path).height for path in study_layout.write(folder)) == 8
 
 
 def _events(folder: Path, name: str) -> list[dict[str, Any]]:
