@@ -37,7 +37,7 @@ STUDY = "--instances 1,2,4 --concurrency-range 1:4 --takes 3 -p 2500 --warmup-ms
 WORDS = {
     "here": "measured on the embedded Triton with the stand-in model: real requests, no physics",
     "published": "figures printed in, or read off, earlier studies of a real `traccc-gpu`",
-    "field": "a file that perf_analyzer wrote on a machine with four A100s",
+    "field": "a file that perf_analyzer wrote on a machine with four GPUs of 80 GB",
 }
 
 
@@ -60,7 +60,7 @@ def sources(folder: Path) -> dict[str, Source]:
     standalone = str(PUBLISHED / "studies_standalone.csv")
     ratios = Source("published", (_published(folder, "service").paths[0], standalone))
     perf_csv = str(FIELD / "perf_csv" / "hrzhao76__acts-aas__perf_analyzer_1insts_1gpus_sync.csv")
-    field = Source("field", (f"4 x A100={perf_csv}",))
+    field = Source("field", (f"4 GPUs={perf_csv}",))
     answers = Source("here", (str(folder / "answers.parquet"),))
     own = {
         **dict.fromkeys(("gpu-memory", "instances-memory"), _published(folder, PRELOADED)),
