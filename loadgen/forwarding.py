@@ -68,4 +68,6 @@ def _tell(found: Forwarded, log: EventLog) -> None:
                 log.event("gap", end_ns, what=what, start_ns=start_ns)
                 log.event("warning", text=f"the forward to {what} was broken for {seconds:.1f} s and made again")
 
+    if found.ready is not None:  # told to nobody yet, or to the run before
+        tell(found.ready)
     found.tell = tell

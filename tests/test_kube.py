@@ -14,6 +14,9 @@ import pytest
 from test_cli import serving
 from test_study import FAST
 
+from loadgen import forwarding, rundir
+from loadgen.rundir import EventLog
+from loadgen.server.kube import Forwarded, Ready
 from loadgen.server.simulated import RunningStub
 
 HERE = Path(__file__).parent
@@ -165,6 +168,19 @@ def test_pods_that_come_or_go_flag_the_point(tmp_path: Path) -> None:
             "pods that are ready went 1 to 2",
         )
         assert [event["ready"] for event in fake.log() if event["event"] == "pods_ready"] == [1, 2]
+
+
+def test_every_run_is_told_how_many_pods_are_ready(tmp_path: Path) -> None:
+    """Also the second that goes through the same forwards, where nothing has changed: a change is seen against it."""
+    found = Forwarded("localhost:1", (), (), None)
+    found.hear(Ready(7, 2))
+    for name in ("first", "second"):
+        directory = rundir.create(tmp_path, name)
+        log = EventLog(directory)
+        forwarding._tell(found, log)
+        log.close()
+        events = [json.loads(line) for line in directory.log.read_text().splitlines()]
+        assert [(each["at_ns"], each["ready"]) for each in events if each["event"] == "pods_ready"] == [(7, 2)]
 
 
 def test_a_sweep_goes_through_forwards_too(fake: Fake) -> None:

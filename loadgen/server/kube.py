@@ -100,12 +100,15 @@ class Forwarded:
     pods: tuple[Pod, ...]
     release: Release | None
     gaps: list[Gap] = field(default_factory=list)
+    ready: Ready | None = None
     tell: Callable[[News], None] | None = None
 
     def hear(self, news: News) -> None:
-        """Keep a gap; pass on what is new."""
+        """Keep a gap, and how many pods are ready; pass on what is new."""
         if isinstance(news, Gap):
             self.gaps.append(news)
+        elif isinstance(news, Ready):
+            self.ready = news
         if self.tell is not None:
             self.tell(news)
 
