@@ -137,7 +137,10 @@ async def _restart(address: str) -> None:
 
 
 def test_behind_a_proxy_that_is_restarted(tmp_path: Path) -> None:
-    """Through nghttpx: a graceful restart says GOAWAY in mid-run; every request has its row and its answer."""
+    """Through nghttpx: a graceful restart says GOAWAY in mid-run; every request has its row, an answer or a refusal.
+
+    A request that crosses the GOAWAY on its way is refused unseen: no more of them than were in flight.
+    """
 
     async def main() -> None:
         async with serve_standin(directory=tmp_path, log=tmp_path / "triton.log") as server:
@@ -147,7 +150,9 @@ def test_behind_a_proxy_that_is_restarted(tmp_path: Path) -> None:
                 points, rows = await swept(server, tmp_path, **options)
                 await restart
             assert rows["seq"].sort().to_list() == list(range(rows.height))
-            assert set(rows["outcome"]) == {"ok"}
+            refused = rows.filter(pl.col("outcome") != "ok")
+            assert set(refused["outcome"]) <= {"not_processed"}
+            assert refused.height <= 4
             assert set(rows["connection"]) == {0, 1}
             assert points["point_server_success"].to_list() == points["point_ok"].to_list()
 
