@@ -37,8 +37,12 @@ class TritonPythonModel:
 
 
 def described(tensor: Any, datatype: str) -> list[Any]:
-    """Return datatype, shape and SHA-256 of the raw content; BYTES cannot be read in this backend."""
+    """Return datatype, shape and SHA-256 of the raw content; of strings, each behind its length in four bytes."""
+    if datatype == "STRING":
+        strings = tensor.as_numpy()
+        raw = b"".join(len(each).to_bytes(4, "little") + each for each in strings.ravel().tolist())
+        return [datatype, list(strings.shape), hashlib.sha256(raw).hexdigest()]
     # The backend was built for numpy 1: under numpy 2 its own conversion gives wrong data in silence, and ends the
-    # process for BYTES, which DLPack does not know.
+    # process for BYTES, which DLPack does not know: those need numpy 1.
     data = np.from_dlpack(tensor)
     return [datatype, list(data.shape), hashlib.sha256(data.tobytes()).hexdigest()]

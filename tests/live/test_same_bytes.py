@@ -17,6 +17,7 @@ import numpy.typing as npt
 import perf_analyzer_binary
 import pytest
 from google.protobuf import text_format
+from numpy_1 import with_numpy_1
 from perf_analyzer_binary import PerfAnalyzer
 from tritonclient.grpc import model_config_pb2
 
@@ -125,6 +126,19 @@ LONG = Case(
     steps=[{"X": [LONG_DECIMAL]}, {"X": b64(np.array([LONG_DECIMAL]))}],
     meant=[{"X": np.array([LONG_DECIMAL])}],
 )
+STRINGS = Case(
+    inputs={"S": ("STRING", (-1,)), "N": ("INT32", (1,))},
+    steps=[
+        {"S": {"content": ["muon", "", "Müller", "a" * 300], "shape": [4]}, "N": [1]},
+        {"S": {"content": ["one"], "shape": [1]}, "N": [2]},
+        {"S": {"b64": base64.b64encode(b"\3\0\0\0\0\xff\n\1\0\0\0z").decode(), "shape": [2]}, "N": [3]},
+    ],
+    meant=[
+        {"S": np.array([b"muon", b"", "Müller".encode(), b"a" * 300], dtype=object), "N": np.array([1], np.int32)},
+        {"S": np.array([b"one"], dtype=object), "N": np.array([2], np.int32)},
+        {"S": np.array([b"\0\xff\n", b"z"], dtype=object), "N": np.array([3], np.int32)},
+    ],
+)
 CASES = {"odd": ODD, "datatypes": DATATYPES, "base64": BASE64}
 
 
@@ -158,6 +172,38 @@ def test_only_the_last_bit_of_long_decimals_differs(
     assert theirs == nearest | {line(LONG, {"X": np.array([MISREAD])})}
 
 
+def test_same_strings_as_perf_analyzer(
+    triton: embedded.Installation, perf_analyzer: PerfAnalyzer, tmp_path: Path
+) -> None:
+    """BYTES from a file, as text and as b64: empty, long and not ASCII, each reaches the model as theirs does."""
+    ours, theirs = both(with_numpy_1(triton), perf_analyzer, STRINGS, tmp_path)
+    assert theirs == {line(STRINGS, step) for step in STRINGS.meant}
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_same_strings_of_options(
+    triton: embedded.Installation, perf_analyzer: PerfAnalyzer, tmp_path: Path, protocol: str
+) -> None:
+    """The drop-in's `--string-data` and `--shape` reach the model as perf_analyzer's do, over gRPC and over HTTP."""
+    digests = tmp_path / "digests"
+    case = Case({"S": ("STRING", (-1,))}, [], [{"S": np.array([b"a muon"] * 3, dtype=object)}])
+    models = write_repository(tmp_path, case, digests)
+    options = ["-m", MODEL, "--shape", "S:3", "--string-data", "a muon", "--request-count", "4"]
+
+    async def serve() -> tuple[set[str], set[str]]:
+        async with serve_triton(with_numpy_1(triton), models, MODEL, log=tmp_path / "log") as server:
+            options.extend(["-i", protocol, "-u", server.grpc if protocol == "grpc" else server.http])
+            done = await asyncio.to_thread(perf_analyzer.run, *options, timeout_s=TIMEOUT_S)
+            theirs = taken(digests, done.stdout + done.stderr)
+            command = [sys.executable, "-m", "loadgen", "perf-analyzer", *options, "--runs", str(tmp_path / "runs")]
+            return taken(digests, await asyncio.to_thread(said_by, command)), theirs
+
+    ours, theirs = asyncio.run(serve())
+    assert theirs == {line(case, case.meant[0])}
+    assert ours == theirs
+
+
 def both(
     triton: embedded.Installation, perf_analyzer: PerfAnalyzer, case: Case, folder: Path
 ) -> tuple[set[str], set[str]]:
@@ -188,7 +234,10 @@ def send_theirs(perf_analyzer: PerfAnalyzer, server: RunningServer, file: Path, 
 def send_ours(server: RunningServer, file: Path, folder: Path) -> str:
     arguments = ["-m", server.model, "-u", server.grpc, "--input-data", str(file), "--concurrency-range", "1"]
     window = ["-p", "300", "--warmup-ms", "0", "--no-collect-metrics", "-o", str(folder / "runs")]
-    command = [sys.executable, "-m", "loadgen", "sweep", *arguments, *window]
+    return said_by([sys.executable, "-m", "loadgen", "sweep", *arguments, *window])
+
+
+def said_by(command: Sequence[str]) -> str:
     done = subprocess.run(command, timeout=TIMEOUT_S, capture_output=True, text=True, check=False)
     return done.stdout + done.stderr
 
@@ -204,10 +253,16 @@ def taken(digests: Path, said: str) -> set[str]:
 def line(case: Case, step: dict[str, Array]) -> str:
     """Return what the model must record for the arrays of a step."""
     received = {
-        name: [case.inputs[name][0], list(array.shape), hashlib.sha256(array.tobytes()).hexdigest()]
+        name: [case.inputs[name][0], list(array.shape), hashlib.sha256(raw(array)).hexdigest()]
         for name, array in step.items()
     }
     return json.dumps(received, sort_keys=True)
+
+
+def raw(array: Array) -> bytes:
+    if array.dtype != object:
+        return array.tobytes()
+    return b"".join(len(each).to_bytes(4, "little") + each for each in array.ravel().tolist())
 
 
 def write_repository(folder: Path, case: Case, digests: Path) -> Path:
