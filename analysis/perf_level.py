@@ -14,7 +14,7 @@ import numpy as np
 from loadgen.clock import NS_PER_S
 from loadgen.estimate import nearest_rank
 from loadgen.kserve import Statistics
-from loadgen.measure import Window, ended_in
+from loadgen.measure import Window, ended_in, mean_between
 from loadgen.plan import ClosedLoop, Load, OpenLoop
 from loadgen.progress import Edge
 from loadgen.records import Outcome, Rows
@@ -143,8 +143,8 @@ def level_of(
         mean_ns=int(took_ns.sum()) // len(good),
         std_ns=float(took_ns.std(ddof=1)) if len(good) > 1 else 0.0,
         percentiles_ns={percent: int(nearest_rank(took_ns, percent)) for percent in percents},
-        send_ns=_mean_ns(good, "flushed_ns", "sent_ns") if asked.http else 0,
-        receive_ns=_mean_ns(good, "done_ns", "first_byte_ns") if asked.http else 0,
+        send_ns=int(mean_between(good, "sent_ns", "flushed_ns") or 0) if asked.http else 0,
+        receive_ns=int(mean_between(good, "first_byte_ns", "done_ns") or 0) if asked.http else 0,
         sent_per_s=len(sent) / seconds,
         delayed_percent=_delayed_percent(load, good),
         overhead_percent=_overhead_percent(load, good, window),
@@ -164,11 +164,6 @@ def _named(load: Load, rows: Rows) -> tuple[str, float | None]:
     due_ns = np.sort(rows["due_ns"])
     span_ns = int(due_ns[-1] - due_ns[0]) if len(due_ns) else 0
     return "Request Rate", round((len(due_ns) - 1) * NS_PER_S / span_ns) if span_ns else None
-
-
-def _mean_ns(rows: Rows, end: str, start: str) -> int:
-    known = rows[(rows[end] > 0) & (rows[start] > 0)]
-    return int((known[end] - known[start]).mean()) if len(known) else 0
 
 
 def _delayed_percent(load: Load, good: Rows) -> float:

@@ -63,7 +63,8 @@ class Measurement:
     """What one window saw; the durations are None when nothing completed in it.
 
     `arrived` fell due in the window, `unsent` of them were not sent; `in_flight` has a mean for each of 20 parts,
-    `in_flight_cut` is what the window's edges cut through.
+    `in_flight_cut` is what the window's edges cut through. `client_send_ns` and `client_recv_ns` are mean times of
+    completed requests, from sent to flushed and from first byte to done; None where the transport does not see them.
     """
 
     window: Window
@@ -76,6 +77,8 @@ class Measurement:
     response: Durations | None
     send_lag_p50_ns: float | None
     send_lag_p99_ns: float | None
+    client_send_ns: float | None
+    client_recv_ns: float | None
     in_flight_mean: float
     in_flight_cut: float
     in_flight: tuple[float, ...]
@@ -104,10 +107,18 @@ def measure(rows: Rows, window: Window, percents: Sequence[float] = PERCENTS) ->
         response=response,
         send_lag_p50_ns=nearest_rank(lags, 50) if len(lags) else None,
         send_lag_p99_ns=nearest_rank(lags, 99) if len(lags) else None,
+        client_send_ns=mean_between(good, "sent_ns", "flushed_ns"),
+        client_recv_ns=mean_between(good, "first_byte_ns", "done_ns"),
         in_flight_mean=in_flight_mean(rows, window),
         in_flight_cut=in_flight_cut(rows, window),
         in_flight=parts,
     )
+
+
+def mean_between(rows: Rows, start: str, end: str) -> float | None:
+    """Return the mean time from one stamp to another, of rows that have both; None if none has."""
+    known = rows[(rows[start] > 0) & (rows[end] > 0)]
+    return float((known[end] - known[start]).mean()) if len(known) else None
 
 
 def durations(done_ns: Integers, each_ns: Integers, window: Window, percents: Sequence[float]) -> Durations | None:

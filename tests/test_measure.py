@@ -50,6 +50,16 @@ def test_the_window_is_a_filter_on_when_requests_ended() -> None:
     assert seen.send_lag_p99_ns == 10
 
 
+def test_sending_and_receiving_are_means_of_what_was_stamped() -> None:
+    """From sent to flushed and from first byte to done, of completed requests that have both stamps; else missing."""
+    rows = rows_of((0, 10, 60, Outcome.OK), (0, 20, 90, Outcome.OK), (0, 30, 95, Outcome.TIMEOUT))
+    seen = measure.measure(rows, Window(1, 100))
+    assert (seen.client_send_ns, seen.client_recv_ns) == (None, None)
+    rows["flushed_ns"], rows["first_byte_ns"] = (14, 26, 90), (58, 0, 90)
+    seen = measure.measure(rows, Window(1, 100))
+    assert (seen.client_send_ns, seen.client_recv_ns) == ((4 + 6) / 2, 2)
+
+
 def test_nothing_completed_is_missing_not_zero() -> None:
     """A window without a completed request has a throughput of 0 and no latency at all."""
     seen = measure.measure(rows_of((1, 1, 50, Outcome.TIMEOUT)), Window(0, 100))

@@ -121,10 +121,10 @@ def data_sets(points: pl.DataFrame, gpus: pl.DataFrame | None = None) -> Chart:
         rows = placed(full, gpus)
         means = rows.group_by("run", "point").agg(pl.col("utilisation_percent", "memory_percent").mean())
         full = full.join(means, on=["run", "point"], how="left", nulls_equal=True)
-    if {"client_send_ns", "client_recv_ns"} <= set(full.columns):
-        full = full.with_columns(client_ns=pl.col("client_send_ns") + pl.col("client_recv_ns"))
-    wanted = ("utilisation_percent", "memory_percent", "service_p99_ns", "network_ns", "client_ns")
+    client = ("client_send_ns", "client_recv_ns")
+    wanted = ("utilisation_percent", "memory_percent", "service_p99_ns", "network_ns", *client)
     full = full.with_columns(pl.lit(None, pl.Float64).alias(name) for name in wanted if name not in full.columns)
+    full = full.with_columns(client_ns=pl.sum_horizontal(client, ignore_nulls=False))
     times = {"service_p99_ns": "p99 of service time", "network_ns": "Network", "client_ns": "Client send + receive"}
     quantities = [
         THROUGHPUT,

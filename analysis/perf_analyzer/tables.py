@@ -38,8 +38,6 @@ EXTRA: dict[str, pl.DataType] = {
     "protocol": pl.String(),
     "request_count": pl.UInt64(),
     "resolution_ns": pl.Float64(),
-    "client_send_ns": pl.Float64(),
-    "client_recv_ns": pl.Float64(),
     "client_marshal_ns": pl.Float64(),
     "client_request_ns": pl.Float64(),
     "response_wait_ns": pl.Float64(),

@@ -107,6 +107,8 @@ OF_POINTS = (
     Figure(Heading("Queue", "ms"), "server_queue_ns", NS_PER_MS),
     Figure(Heading("Infer", "ms"), "server_compute_infer_ns", NS_PER_MS),
     Figure(Heading("Network", "ms"), "network_ns", NS_PER_MS),
+    Figure(Heading("Sending", "ms"), "client_send_ns", NS_PER_MS),
+    Figure(Heading("Receiving", "ms"), "client_recv_ns", NS_PER_MS),
     Figure(Heading("GPU", "%"), "gpu_utilisation", 0.01, _three),
     _words("Verdict", "verdict"),
     _words("Because", "reason"),
