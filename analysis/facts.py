@@ -38,6 +38,7 @@ def of_run(run: Run, name: str, label: str | None = None) -> dict[str, Any]:
         "host": run.environment.get("host"),
         **{name: run.plan.get(name) for name in ("transport", "connections", "workers")},
         "started_utc_ns": run.manifest.get("started_utc_ns"),
+        "started_at_ns": run.manifest.get("started_at_ns"),
         "ended": run.manifest.get("ended"),
         "loadgen_version": run.manifest.get("loadgen_version"),
     }

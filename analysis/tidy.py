@@ -38,6 +38,7 @@ RUNS: dict[str, pl.DataType] = {
     "connections": pl.UInt32(),
     "workers": pl.UInt32(),
     "started_utc_ns": pl.Int64(),
+    "started_at_ns": pl.Int64(),
     "ended": pl.String(),
     "loadgen_version": pl.String(),
 }

@@ -4,7 +4,7 @@
 so that what the machine does meanwhile meets all alike: `a`, `equal` (as fast) and `slower` (by 5 %), each in one run
 of five repeats a comparison. They are processes of the simulating stub or, with `--triton`, the stand-in model on
 three real Tritons. A run that FOLDER has already is not measured again. Then every comparison is made, of five takes
-a side and of the first take of each side alone, and counted.
+a side, of the same as pairs (they were measured at once), and of the first take of each side alone, and counted.
 """
 
 import argparse
@@ -13,10 +13,11 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -24,6 +25,7 @@ import polars as pl
 import analysis
 from analysis import Loaded
 from analysis.compare import Choices, between, side_of
+from loadgen.errors import PlanError
 from loadgen.server.launch import serve_standin
 
 SERVICE_MS, SLOWER = 20.0, 1.05
@@ -78,33 +80,45 @@ def triton(factor: float, folder: Path) -> Iterator[str]:
         thread.join()
 
 
-def measure(folder: Path, side: str, comparisons: int, *, real: bool) -> None:
-    """Measure one side, unless FOLDER has it."""
-    place = folder / side
+def measure(place: Path, address: str, *, real: bool) -> None:
+    """Measure one side of one comparison, unless it is there."""
     if list(place.glob("*/manifest.json")):
         return
     mu, levels = (TRITON_MU, TRITON_LEVELS) if real else ("1", LEVELS)
     options = ["--input-data", "synthetic", "--mu", mu, "--events", "2", "--concurrency-range", levels]
-    options += ["-p", str(WINDOW_MS), "--warmup-ms", str(WARMUP_MS), "--repeats", str(comparisons * TAKES)]
-    with triton(SIDES[side], folder / "servers" / side) if real else stub(SIDES[side]) as address:
-        command = [sys.executable, "-m", "loadgen", "sweep", "-m", "traccc-gpu", "-u", address, *options]
-        subprocess.run([*command, "--output", str(place), "--quiet"], check=True)
+    options += ["-p", str(WINDOW_MS), "--warmup-ms", str(WARMUP_MS), "--repeats", str(TAKES)]
+    command = [sys.executable, "-m", "loadgen", "sweep", "-m", "traccc-gpu", "-u", address, *options]
+    subprocess.run([*command, "--output", str(place), "--quiet"], check=True)
 
 
-def part(of: Loaded, first: int, last: int) -> Loaded:
-    """Return the takes from `first` to `last`."""
-    some = pl.col("repeat").is_between(first, last)
+def measure_all(folder: Path, comparisons: int, *, real: bool) -> None:
+    """Measure every comparison, its sides at once."""
+    with ExitStack() as stack, ThreadPoolExecutor(len(SIDES)) as pool:
+        addresses = {
+            side: stack.enter_context(triton(factor, folder / "servers" / side) if real else stub(factor))
+            for side, factor in SIDES.items()
+        }
+        for number in range(comparisons):
+            places = [folder / side / str(number) for side in SIDES]
+            list(pool.map(partial(measure, real=real), places, addresses.values()))
+
+
+def first_takes(of: Loaded, takes: int) -> Loaded:
+    """Return the first takes of each load."""
+    some = pl.col("repeat") <= takes
     return replace(of, points=of.points.filter(some), quantities=of.quantities.filter(some))
 
 
-def counted(a: Loaded, b: Loaded, takes: int) -> dict[str, tuple[int, int, int]]:
+def counted(a: Sequence[Loaded], b: Sequence[Loaded], takes: int, *, paired: bool) -> dict[str, tuple[int, int, int]]:
     """Make every comparison of so many takes a side; count them, and what is called different by quantity."""
-    comparisons = a.points["repeat"].n_unique() // TAKES
     found: dict[str, tuple[int, int, int]] = {}
-    for number in range(comparisons):
-        first = number * TAKES + 1
-        sides = [side_of(label, part(one, first, first + takes - 1)) for label, one in (("a", a), ("b", b))]
-        result = between(sides, Choices())
+    for both in zip(a, b, strict=True):
+        sides = [side_of(label, first_takes(one, takes)) for label, one in zip("ab", both, strict=True)]
+        try:
+            result = between(sides, Choices(paired=paired))
+        except PlanError as error:
+            print(f"left out: {error}", file=sys.stderr)
+            continue
         for whole in result.whole:
             points = [one for one in result.points if one.quantity == whole.quantity]
             of, in_whole, at_point = found.get(whole.quantity, (0, 0, 0))
@@ -121,15 +135,16 @@ def main() -> None:
     parser.add_argument("--triton", action="store_true")
     asked = parser.parse_args()
     folder = asked.folder.resolve()
-    with ThreadPoolExecutor(len(SIDES)) as pool:
-        list(pool.map(lambda side: measure(folder, side, asked.comparisons, real=asked.triton), SIDES))
-    loaded = {side: analysis.load(folder / side) for side in SIDES}
+    measure_all(folder, asked.comparisons, real=asked.triton)
+    loaded = {
+        side: [analysis.load(folder / side / str(number)) for number in range(asked.comparisons)] for side in SIDES
+    }
     print("| b is | takes a side | quantity | comparisons | whole sweep different | some point different |")
     print("|---" * 6 + "|")
     for side in ("equal", "slower"):
-        for takes in (TAKES, 1):
-            for name, (of, whole, point) in counted(loaded["a"], loaded[side], takes).items():
-                print(f"| {side} | {takes} | {name} | {of} | {whole} | {point} |")
+        for takes, paired in ((TAKES, False), (TAKES, True), (1, False)):
+            for name, (of, whole, point) in counted(loaded["a"], loaded[side], takes, paired=paired).items():
+                print(f"| {side} | {takes}{' pairs' if paired else ''} | {name} | {of} | {whole} | {point} |")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from analysis.compare.limits import Decision, Limit
 from analysis.compare.pairing import Found
 from analysis.compare.result import ALL_POINTS, QUANTITIES, Choices, Comparison, Pair
 from analysis.compare.sides import Side, Take, read, side_of
+from analysis.compare.turns import in_pairs
 from analysis.quantities import UNITS, suffix
 from analysis.readable import listed
 from analysis.sources import load
@@ -54,8 +55,9 @@ def between(sides: Sequence[Side], choices: Choices, notes: Sequence[str] = ()) 
     whole: list[Found] = []
     for quantity in wanted:
         for other in others:
-            own = pairing.of_points(baseline, other, quantity, floors.get(quantity))
-            sweep = pairing.of_sweep(baseline, other, own, floors.get(quantity))
+            a, b = in_pairs(baseline, other) if choices.paired else (baseline, other)
+            own = pairing.of_points(a, b, quantity, floors.get(quantity), paired=choices.paired)
+            sweep = pairing.of_sweep(a, b, own, floors.get(quantity), paired=choices.paired)
             points += own
             whole += [sweep] if sweep is not None else []
     if not points:

@@ -42,6 +42,9 @@ def compare(  # noqa: PLR0913 - each is one option
     floor: Annotated[
         Path | None, typer.Option("--floor", help="Takes of one thing: their scatter counts for single takes.")
     ] = None,
+    paired: Annotated[
+        bool, typer.Option("--paired", help="Takes were measured in turns: compare each with its neighbour.")
+    ] = False,
     anyway: Annotated[bool, typer.Option("--anyway", help="Compare also what is not of the same thing.")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a comment for a pull request.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
@@ -57,6 +60,7 @@ def compare(  # noqa: PLR0913 - each is one option
         strict=strict,
         anyway=anyway,
         floor=floor,
+        paired=paired,
         margin=every,
         margins=own,
     )

@@ -1,6 +1,7 @@
 """How two sides differ in one number: estimate, standard error, degrees of freedom. Pure.
 
-Three bases, by what there is: `takes` (each side several: Welch; one side several: its scatter is taken for both),
+Four bases, by what there is: `takes` (each side several: Welch; one side several: its scatter is taken for both),
+`pairs` (several a side, taken in turns: Student's t of the pairs' differences),
 `floor` (one take a side, and the scatter between takes known from elsewhere), `windows` (one take a side: its own
 interval, which knows nothing of what a restart changes).
 """
@@ -73,24 +74,31 @@ class Contrast:
         return max(self.below(margin), self.above(-margin))
 
 
-def of_ratio(a: Sequence[Value], b: Sequence[Value], floor: Scatter | None = None) -> Contrast | None:
-    """Return log(B / A); None where a value is not above 0, or nothing tells how sure it is."""
+def of_ratio(
+    a: Sequence[Value], b: Sequence[Value], floor: Scatter | None = None, *, paired: bool = False
+) -> Contrast | None:
+    """Return log(B / A); None where a value is not above 0, or nothing tells how sure it is.
+
+    `paired`: the k-th of one side belongs to the k-th of the other; there are as many of each.
+    """
     if any(one.value <= 0 for one in (*a, *b)):
         return None
     if min(len(a), len(b)) == max(len(a), len(b)) == 1 and floor is not None:
         return _of_floor(a[0], b[0], floor)
-    return _contrast(a, b, math.log)
+    return _contrast(a, b, math.log, paired=paired)
 
 
-def of_difference(a: Sequence[Value], b: Sequence[Value], floor: Scatter | None = None) -> Contrast | None:
+def of_difference(
+    a: Sequence[Value], b: Sequence[Value], floor: Scatter | None = None, *, paired: bool = False
+) -> Contrast | None:
     """Return B - A; None where nothing tells how sure it is.
 
     Where there is a ratio, it is that of the geometric means by the delta method: their logarithmic mean times the
     contrast of logarithms, so that both say the same. Else (a value is not above 0) of the plain means.
     """
-    ratio = of_ratio(a, b, floor)
+    ratio = of_ratio(a, b, floor, paired=paired)
     if ratio is None:
-        return _contrast(a, b, lambda value: value)
+        return _contrast(a, b, lambda value: value, paired=paired)
     means = [geometric([one.value for one in side]) for side in (a, b)]
     scale = (means[1] - means[0]) / math.log(means[1] / means[0]) if means[0] != means[1] else means[0]
     return Contrast(scale * ratio.value, scale * ratio.error, ratio.degrees, ratio.basis)
@@ -103,12 +111,17 @@ def geometric(values: Sequence[float]) -> float:
     return math.exp(math.fsum(map(math.log, values)) / len(values))
 
 
-def _contrast(a: Sequence[Value], b: Sequence[Value], scale: Callable[[float], float]) -> Contrast | None:
+def _contrast(
+    a: Sequence[Value], b: Sequence[Value], scale: Callable[[float], float], *, paired: bool
+) -> Contrast | None:
     if len(a) == len(b) == 1:
         return _of_windows(a[0], b[0], scale)
     sides = [np.array([scale(one.value) for one in side]) for side in (a, b)]
     value = float(sides[1].mean() - sides[0].mean())
     counts = [len(side) for side in sides]
+    if paired:
+        deviation = float((sides[1] - sides[0]).std(ddof=1))
+        return Contrast(value, deviation / math.sqrt(counts[0]), counts[0] - 1, "pairs")
     if min(counts) == 1:
         several = max(sides, key=len)
         error = float(several.std(ddof=1)) * math.sqrt(sum(1 / count for count in counts))

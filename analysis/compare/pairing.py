@@ -28,10 +28,10 @@ class Found:
     objection: str = ""
 
 
-def of_points(a: Side, b: Side, quantity: str, floor: Scatter | None) -> list[Found]:
-    """Contrast a quantity at each place that both sides have."""
+def of_points(a: Side, b: Side, quantity: str, floor: Scatter | None, *, paired: bool = False) -> list[Found]:
+    """Contrast a quantity at each place that both sides have; `paired`: their takes belong to each other in order."""
     return [
-        _point(b.label, place, quantity, (a.takes[place], b.takes[place]), (a.label, b.label), floor)
+        _point(b.label, place, quantity, (a.takes[place], b.takes[place]), (a.label, b.label), floor, paired=paired)
         for place in a.takes
         if place in b.takes and _known(quantity, a.takes[place], b.takes[place])
     ]
@@ -49,49 +49,68 @@ def _point(  # noqa: PLR0913, PLR0917 - two sides of one thing
     sides: tuple[Sequence[Take], Sequence[Take]],
     labels: tuple[str, str],
     floor: Scatter | None,
+    *,
+    paired: bool,
 ) -> Found:
     column = named(quantity, [*sides[0], *sides[1]])
-    objections, values = [], []
-    for takes, name in zip(sides, labels, strict=True):
-        usable = [take for take in takes if take.usable]
-        if not usable:
-            objections.append(f"{name} is {takes[0].verdict}")
-        values.append(tuple(take.values[column] for take in usable or takes if column in take.values))
+    objections = [
+        f"{name} is {takes[0].verdict}"
+        for takes, name in zip(sides, labels, strict=True)
+        if not any(take.usable for take in takes)
+    ]
+    compared = _whole_pairs(*sides, column) if paired and not objections else sides
+    a, b = (_values(takes, column) for takes in compared)
+    if not objections and not (a and b):
+        objections = [f"it is not known of {'both takes of any pair' if paired else 'the usable takes'}"]
     if objections:
-        return Found(label, place, quantity, values[0], values[1], None, None, " and ".join(objections))
-    if not all(values):
-        return Found(label, place, quantity, values[0], values[1], None, None, "it is not known of the usable takes")
-    ratio = contrast.of_ratio(values[0], values[1], floor)
-    return Found(
-        label, place, quantity, values[0], values[1], ratio, contrast.of_difference(values[0], values[1], floor)
-    )
+        return Found(label, place, quantity, a, b, None, None, " and ".join(objections))
+    ratio = contrast.of_ratio(a, b, floor, paired=paired)
+    return Found(label, place, quantity, a, b, ratio, contrast.of_difference(a, b, floor, paired=paired))
 
 
-def of_sweep(a: Side, b: Side, points: Sequence[Found], floor: Scatter | None) -> Found | None:
+def _values(takes: Sequence[Take], column: str) -> tuple[Value, ...]:
+    """Return the values of usable takes, or of all where none is."""
+    usable = [take for take in takes if take.usable]
+    return tuple(take.values[column] for take in usable or takes if column in take.values)
+
+
+def _whole_pairs(a: Sequence[Take], b: Sequence[Take], column: str) -> tuple[Sequence[Take], Sequence[Take]]:
+    """Return the takes of pairs of which both are usable and have the value."""
+    pairs = [pair for pair in zip(a, b, strict=True) if all(take.usable and column in take.values for take in pair)]
+    return [one for one, _ in pairs], [two for _, two in pairs]
+
+
+def of_sweep(
+    a: Side, b: Side, points: Sequence[Found], floor: Scatter | None, *, paired: bool = False
+) -> Found | None:
     """Contrast the whole sweep by the points that were contrasted; None without any."""
     used = [one for one in points if one.ratio is not None and one.place is not None]
     if not used:
         return None
     places = [one.place for one in used if one.place is not None]
     quantity = used[0].quantity
-    sides = [_by_take(side, places, quantity) for side in (a, b)]
+    by_take = [_by_take(side, places, quantity) for side in (a, b)]
+    if paired:
+        both = by_take[0].keys() & by_take[1].keys()
+        by_take = [{take: value for take, value in of.items() if take in both} for of in by_take]
+    sides = [list(of.values()) for of in by_take]
     single = all(len(one.a) == len(one.b) == 1 for one in used)
     if single or not all(sides):
         ratio = contrast.mean_of([one.ratio for one in used if one.ratio is not None]) if single else None
     else:
-        ratio = contrast.of_ratio(sides[0], sides[1], floor)
+        ratio = contrast.of_ratio(sides[0], sides[1], floor, paired=paired)
     return Found(b.label, None, quantity, tuple(sides[0]), tuple(sides[1]), ratio, None)
 
 
-def _by_take(side: Side, places: Sequence[Place], quantity: str) -> list[Value]:
-    """Return the geometric mean over places of each take that has them all."""
+def _by_take(side: Side, places: Sequence[Place], quantity: str) -> dict[TakeId, Value]:
+    """Return the geometric mean over places of each take that has them all, in their order."""
     found: list[dict[TakeId, float]] = []
     for place in places:
         column = named(quantity, side.takes[place])
         usable = [take for take in side.takes[place] if take.usable and column in take.values]
         found.append({(take.run, take.number): take.values[column].value for take in usable})
     whole = set.intersection(*(set(values) for values in found))
-    return [Value(geometric([values[take] for values in found])) for take in sorted(whole)]
+    return {take: Value(geometric([values[take] for values in found])) for take in sorted(whole)}
 
 
 def scatter_of(takes: Mapping[Place, Sequence[Take]], quantity: str) -> Scatter | None:

@@ -14,6 +14,8 @@ ALL_POINTS = "all points"
 class Choices:
     """What to compare and how: quantities, margins by quantity (relative), limits, and where scatter is known from.
 
+    `paired`: takes were measured in turns, and each is compared with its neighbour.
+
     `mean_ns`, `p99_ns` and the like are of the time that a load is judged by: response time in an open loop, else
     service time.
     """
@@ -25,6 +27,7 @@ class Choices:
     strict: bool = False
     anyway: bool = False
     floor: Path | None = None
+    paired: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ class Pair:
     """One quantity of one point, or of the whole sweep, on two sides; B is `label`, A the baseline.
 
     Limits are those of 95 % intervals. `p_different` and `p_equivalent` are adjusted (Holm) for the points of the
-    quantity. `basis` is `takes`, `floor`, `windows`, or empty where there is no interval.
+    quantity. `basis` is `takes`, `pairs`, `floor`, `windows`, or empty where there is no interval.
     """
 
     label: str

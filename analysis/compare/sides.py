@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from analysis import facts, levels
 from analysis.compare.contrast import Value
 from analysis.readable import listed
@@ -62,7 +64,10 @@ class Matching:
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """One measured point: its quantities, its verdict, and which take it is (run and how many-th of its load)."""
+    """One measured point: its quantities, its verdict, and which take it is (run and how many-th of its load).
+
+    `started_utc_ns` is when its window began; None where that is not recorded.
+    """
 
     run: str
     number: int
@@ -70,6 +75,7 @@ class Take:
     headline: str
     verdict: str | None
     reason: str
+    started_utc_ns: int | None = None
 
     @property
     def usable(self) -> bool:
@@ -240,11 +246,15 @@ def _takes(of: Loaded, matching: Matching) -> dict[Place, tuple[Take, ...]]:
     for run, point, quantity, value, low, high in of.quantities.select(columns).iter_rows():
         values[run, point][quantity] = Value(value, low, high)
     found: defaultdict[Place, list[Take]] = defaultdict(list)
+    to_utc_ns = dict(of.runs.select("run", pl.col("started_utc_ns") - pl.col("started_at_ns")).iter_rows())
     for row in of.points.sort("run", "point").iter_rows(named=True):
         place = _place(row, matching)
         number = 1 + sum(take.run == row["run"] for take in found[place])
         own = values[row["run"], row["point"]]
-        found[place].append(Take(row["run"], number, own, row["headline"], row["verdict"], row["reason"] or ""))
+        said = (row["headline"], row["verdict"], row["reason"] or "")
+        shift_ns, began_ns = to_utc_ns[row["run"]], row["window_start_ns"]
+        began_utc_ns = None if shift_ns is None or began_ns is None else began_ns + shift_ns
+        found[place].append(Take(row["run"], number, own, *said, began_utc_ns))
     return {place: tuple(takes) for place, takes in sorted(found.items())}
 
 
