@@ -1,6 +1,7 @@
 """What options ask for -> parts of a Plan: inputs, loads, companions, when to stop."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,14 @@ from loadgen.plan import (
     Stopping,
     Synthetic,
 )
-from loadgen.ranges import companion_option, input_option, profile_option, shape_option, steps_option
+from loadgen.ranges import (
+    companion_option,
+    input_option,
+    profile_option,
+    range_option,
+    shape_option,
+    steps_option,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +59,28 @@ def inputs_of(input_data: list[str], made: Made, **cells: Any) -> InputData:  # 
             requests = 1 if {kind, *each.values()} == {"zero"} else made.events
             return Generated(kind, requests, shapes, made.seed, each, made.string_bytes, made.string)
     return api.input_of(input_data, **cells)
+
+
+def cells_of(
+    *,
+    overlay: int,
+    event_range: str,
+    merge_duplicates: bool = False,
+    encoder: str = "",
+    module_maps: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Return the further fields of `Cells` that options name; paths become absolute.
+
+    Raises:
+        PlanError: the range does not parse.
+    """
+    return {
+        "overlay": overlay,
+        "merge_duplicates": merge_duplicates,
+        "numbers": range_option(event_range) if event_range else None,
+        "encoder": encoder,
+        "module_maps": tuple(os.path.abspath(path) for path in module_maps or []),  # noqa: PTH100 - links are left as they are
+    }
 
 
 def tls_of(asked: bool, ca: str, cert: str, key: str, server_name: str) -> Tls | None:

@@ -1,7 +1,6 @@
 """The command line: options -> Plan -> run. Names are perf_analyzer's wherever it has one."""
 
 import asyncio
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +9,17 @@ import typer
 
 from loadgen import atomic
 from loadgen import options as opt
-from loadgen.asked import Made, Shape, companions_of, further_loads, inputs_of, prometheus_of, stopping_of, tls_of
+from loadgen.asked import (
+    Made,
+    Shape,
+    cells_of,
+    companions_of,
+    further_loads,
+    inputs_of,
+    prometheus_of,
+    stopping_of,
+    tls_of,
+)
 from loadgen.cli_crosscheck import crosschecks
 from loadgen.cli_study import studies
 from loadgen.cli_tools import tools
@@ -20,7 +29,7 @@ from loadgen.entry import enter
 from loadgen.judged import INTERRUPTED, Judging, carry_out, kube_of, swept
 from loadgen.plan import MAX_IN_FLIGHT, Search, Synthetic, read_plan
 from loadgen.progress import observer
-from loadgen.ranges import range_option, weights_option
+from loadgen.ranges import weights_option
 
 EXIT_CODES = """Exit codes: 0 done; 1 a bug of ours; 2 a wrong option, plan or input; 3 the server is absent, not
 ready or refuses; 4 the worker or the disk failed; 5 a point is not steady (--strict); 6 a point crosses a
@@ -131,18 +140,16 @@ def sweep(  # noqa: PLR0913, PLR0917 - each is one option
     from loadgen import api  # noqa: PLC0415 - tables and charts load only when they are needed
 
     made = Made(mu, events, seed, poisson, tuple(shape or ()), tuple(input_ or ()), string_length, string_data)
-    inputs = inputs_of(
-        input_data,
-        made,
+    cells = cells_of(
         overlay=overlay,
+        event_range=event_range,
         merge_duplicates=merge_duplicates,
-        numbers=range_option(event_range) if event_range else None,
         encoder=encoder,
-        module_maps=tuple(os.path.abspath(path) for path in module_map or []),  # noqa: PTH100 - links are left as they are
+        module_maps=module_map,
     )
     plan, root = api.plan_of(
         model=model,
-        input_data=inputs,
+        input_data=inputs_of(input_data, made, **cells),
         url=url,
         protocol=protocol,
         version=model_version,
@@ -259,7 +266,7 @@ def search(  # noqa: PLR0913, PLR0917 - each is one option
     """
     from loadgen import api  # noqa: PLC0415
 
-    cells = {"overlay": overlay, "numbers": range_option(event_range) if event_range else None}
+    cells = cells_of(overlay=overlay, event_range=event_range)
     plan, root = api.plan_of(
         model=model,
         input_data=inputs_of(input_data, Made(mu, events, seed, shapes=tuple(shape or ())), **cells),

@@ -4,7 +4,7 @@ import asyncio
 import os
 import re
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,7 +12,7 @@ import msgspec
 import typer
 
 from loadgen import options as opt
-from loadgen.asked import Made, inputs_of, stopping_of, tls_of
+from loadgen.asked import Made, cells_of, inputs_of, prometheus_of, stopping_of, tls_of
 from loadgen.endpoint import header_option
 from loadgen.errors import PlanError, TargetError
 from loadgen.progress import observer
@@ -64,6 +64,13 @@ def study(  # noqa: PLR0913, PLR0917 - each is one option
     ] = None,
     mu: Annotated[str, typer.Option("--mu", metavar="MU,...", help="Pile-ups: a set of inputs each.")] = "",
     events: opt.Events = 10,
+    poisson: opt.Poisson = False,
+    encoder: opt.EncoderName = "",
+    module_map: opt.ModuleMap = None,
+    event_range: opt.EventRange = "",
+    overlay: opt.Overlay = 1,
+    merge_duplicates: opt.MergeDuplicates = False,
+    batch: opt.Batch = 1,
     instances: Annotated[
         str, typer.Option("--instances", metavar="N,...|START:END", help="Instances of the model on each GPU.")
     ] = "",
@@ -85,6 +92,13 @@ def study(  # noqa: PLR0913, PLR0917 - each is one option
     ] = None,
     metrics_url: opt.MetricsUrl = None,
     metrics_header: opt.MetricsHeaders = None,
+    metrics_interval: opt.MetricsIntervalMs = 1000,
+    nvml: opt.Nvml = "auto",
+    prometheus_url: opt.PrometheusUrl = "",
+    prometheus_header: opt.PrometheusHeaders = None,
+    prometheus_query: opt.PrometheusQuery = None,
+    prometheus_selector: opt.PrometheusSelector = "",
+    replicas: opt.Replicas = 0,
     header: opt.Headers = None,
     tls: opt.UseTls = False,
     tls_ca: opt.TlsCa = "",
@@ -94,6 +108,7 @@ def study(  # noqa: PLR0913, PLR0917 - each is one option
     transport: opt.TransportOption = "auto",
     connections: opt.Connections = 1,
     keepalive: opt.Keepalive = 0.0,
+    compression: opt.Compression = "none",
     workers: opt.Workers = 1,
     concurrency_range: Annotated[
         str, typer.Option("--concurrency-range", metavar="N,...|START:END[:STEP]", help="Closed loops.")
@@ -101,6 +116,7 @@ def study(  # noqa: PLR0913, PLR0917 - each is one option
     request_rate_range: Annotated[
         str, typer.Option("--request-rate-range", metavar="R,...|START:END[:STEP]", help="Open loops.")
     ] = "",
+    request_distribution: opt.Distribution = "poisson",
     diagonal: Annotated[
         bool, typer.Option("--diagonal", help="As many requests in flight as the server has instances.")
     ] = False,
@@ -115,6 +131,7 @@ def study(  # noqa: PLR0913, PLR0917 - each is one option
     precision: opt.Precision = 0.02,
     min_time: opt.MinTime = 20.0,
     max_time: opt.MaxTime = 120.0,
+    percentile: opt.Percentile = None,
     slo: opt.Slo = "",
     answers: opt.AnswersOption = "none",
     deadline_ms: opt.DeadlineMs = 300_000,
@@ -155,11 +172,13 @@ def study(  # noqa: PLR0913, PLR0917 - each is one option
 
     budget_s = _seconds(time_budget) if time_budget else None
     grid = Grid(instances, tuple(gpus or ()), tuple(url or ()), mu, concurrency_range, request_rate_range, diagonal)
+    headers, page_headers, query_headers = (
+        dict(map(header_option, given or [])) for given in (header, metrics_header, prometheus_header)
+    )
     if plan_file is not None:
         asked = read_study(plan_file)
     elif (folder / studying.STUDY_FILE).exists() and not (input_data or preset or kube or any(_given(grid))):
-        asked = studying.kept(folder)
-        asked = msgspec.structs.replace(asked, takes=max(takes, asked.takes))
+        asked = going_on(studying.kept(folder), takes, headers, page_headers, query_headers)
     else:
         launched = Launched(
             repository=_absolute(model_repository),
@@ -175,17 +194,29 @@ def study(  # noqa: PLR0913, PLR0917 - each is one option
                     if kube
                     else servers_of(filled, launched, tuple(metrics_url or ()))
                 ),
-                inputs=inputs_sets(filled.mus, input_data or ["synthetic"], events, seed),
+                inputs=inputs_sets(
+                    filled.mus,
+                    input_data or ["synthetic"],
+                    Made(events=events, seed=seed, poisson=poisson),
+                    **cells_of(
+                        overlay=overlay,
+                        event_range=event_range,
+                        merge_duplicates=merge_duplicates,
+                        encoder=encoder,
+                        module_maps=module_map,
+                    ),
+                ),
                 concurrency=tuple(map(int, levels_option(filled.concurrency, "--concurrency-range", whole=True))),
                 rates=levels_option(filled.rates, "--request-rate-range"),
                 diagonal=filled.diagonal,
                 takes=takes,
                 stopping=stopping_of(measurement_interval, warmup_ms, request_count, precision, min_time, max_time),
                 order=order,
+                arrivals=request_distribution,
                 seed=seed,
                 version=model_version,
-                headers=dict(map(header_option, header or [])),
-                metrics_headers=dict(map(header_option, metrics_header or [])),
+                headers=headers,
+                metrics_headers=page_headers,
                 tls=tls_of(tls, tls_ca, tls_cert, tls_key, tls_server_name),
                 transport=transport,
                 connections=connections,
@@ -194,6 +225,13 @@ def study(  # noqa: PLR0913, PLR0917 - each is one option
                 deadline_ms=deadline_ms,
                 slo=slo,
                 answers=answers,
+                percents=tuple(percentile or ()),
+                compression=compression,
+                batch=batch,
+                metrics_interval_ms=metrics_interval,
+                nvml=nvml,
+                prometheus=prometheus_of(prometheus_url, prometheus_header, prometheus_query, prometheus_selector),
+                replicas=replicas,
             )
         )
     if dry_run:
@@ -215,6 +253,22 @@ def study(  # noqa: PLR0913, PLR0917 - each is one option
     if interrupt.is_set():
         raise typer.Exit(INTERRUPTED)
     raise typer.Exit(FAILED if ended.failures else UNFINISHED if missing else 0)
+
+
+def going_on(
+    kept: Study, takes: int, headers: dict[str, str], page_headers: dict[str, str], query_headers: dict[str, str]
+) -> Study:
+    """Return a folder's study with more takes if so many are asked for, and headers that were not written down."""
+    prometheus = kept.prometheus
+    if prometheus is not None:
+        prometheus = msgspec.structs.replace(prometheus, headers=prometheus.headers | query_headers)
+    return msgspec.structs.replace(
+        kept,
+        takes=max(takes, kept.takes),
+        headers=kept.headers | headers,
+        metrics_headers=kept.metrics_headers | page_headers,
+        prometheus=prometheus,
+    )
 
 
 def _uninstall(release: Any, *, done: bool, asked: bool) -> None:  # noqa: ANN401 - kube.Release, loaded late
@@ -274,7 +328,7 @@ def _remote(text: str, metrics_urls: tuple[str, ...], instances: int | None) -> 
     return Remote(address, name, metrics_urls, instances)
 
 
-def inputs_sets(mus: str, given: list[str], events: int, seed: int) -> tuple[InputSet, ...]:
+def inputs_sets(mus: str, given: list[str], made: Made, **cells: Any) -> tuple[InputSet, ...]:  # noqa: ANN401 - fields of Cells
     """Return a set of inputs a pile-up, `{mu}` in paths replaced; one set without a pile-up if none is given.
 
     Raises:
@@ -284,13 +338,13 @@ def inputs_sets(mus: str, given: list[str], events: int, seed: int) -> tuple[Inp
     if not levels and given == ["synthetic"]:
         levels = (200.0,)
     if not levels:
-        return (InputSet(FIRST_INPUTS if "{mu}" in given[0] else "inputs", inputs_of(given, Made(events=events))),)
+        return (InputSet(FIRST_INPUTS if "{mu}" in given[0] else "inputs", inputs_of(given, made, **cells)),)
     if len(levels) > 1 and given != ["synthetic"] and not any("{mu}" in text for text in given):
         raise PlanError("--input-data: is the same for every --mu; write {mu} where the pile-up stands in its path")
     return tuple(
         InputSet(
             f"mu{level:g}",
-            inputs_of([text.replace("{mu}", f"{level:g}") for text in given], Made(level, events, seed)),
+            inputs_of([text.replace("{mu}", f"{level:g}") for text in given], replace(made, mu=level), **cells),
             level,
         )
         for level in levels

@@ -5,7 +5,7 @@ import re
 import shlex
 import ssl
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -20,6 +20,10 @@ MASK = "***"
 SECRET = re.compile(r"auth|token|secret|key|cookie|password|credential", re.IGNORECASE)
 HEADER_NAME = re.compile(r"[0-9a-z_.-]+")
 QUERY_NAME = re.compile(r"[A-Za-z_][0-9A-Za-z_]*")
+HEADER_OPTION = r"--[\w-]*header|-[A-Za-z]*H"
+HEADER_WORD = re.compile(
+    rf"(?P<before>(?:(?:{HEADER_OPTION})=?)?\s*(?P<name>[\w.-]+)\s*:\s*)(?P<value>.+)", re.DOTALL
+)
 HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
 PLACEHOLDER = re.compile(r"\$\(<\s*(?P<file>[^)]+)\)|\$\((?P<command>[^)]+)\)|\$\{?(?P<variable>\w+)\}?")
 """What stands for a secret: `$(<FILE)`, `$(COMMAND)`, `$VARIABLE`."""
@@ -111,6 +115,8 @@ def check(endpoint: Endpoint) -> None:
     for url in endpoint.metrics_urls:
         if not url.startswith(HTTP):
             raise PlanError(f"metrics_urls: {url}: write http://HOST:PORT/metrics or https://...")
+        if urlsplit(url).username is not None:
+            raise PlanError("metrics_urls: name and password would be written down; send --metrics-header instead")
     if endpoint.prometheus is not None:
         _check_prometheus(endpoint.prometheus)
     if endpoint.tls is None:
@@ -147,17 +153,38 @@ def opened(headers: Mapping[str, str]) -> dict[str, str]:
 
 def masked(endpoint: Endpoint) -> Endpoint:
     """Return the endpoint as it may be written down: without the values of headers that look secret."""
-    headers, pages, prometheus = _masked(endpoint.headers), _masked(endpoint.metrics_headers), endpoint.prometheus
-    if prometheus is not None:
-        prometheus = msgspec.structs.replace(prometheus, headers=_masked(prometheus.headers))
+    headers, pages = masked_headers(endpoint.headers), masked_headers(endpoint.metrics_headers)
+    prometheus = masked_prometheus(endpoint.prometheus)
     return msgspec.structs.replace(endpoint, headers=headers, metrics_headers=pages, prometheus=prometheus)
 
 
-def _masked(headers: Mapping[str, str]) -> dict[str, str]:
-    return {
-        name: MASK if SECRET.search(name) and not PLACEHOLDER.search(value) else value
-        for name, value in headers.items()
-    }
+def masked_prometheus(prometheus: Prometheus | None) -> Prometheus | None:
+    """Return what may be written down of a Prometheus."""
+    if prometheus is None:
+        return None
+    return msgspec.structs.replace(prometheus, headers=masked_headers(prometheus.headers))
+
+
+def masked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return headers as they may be written down: MASK for a value that is a secret, and not where to get one."""
+    return {name: MASK if _is_secret(name, value) else value for name, value in headers.items()}
+
+
+def masked_words(words: Sequence[str]) -> list[str]:
+    """Return a command line as it may be written down: options for headers without the secrets in them."""
+    return [_masked_word(before, word) for before, word in zip(["", *words], words, strict=False)]
+
+
+def _masked_word(before: str, word: str) -> str:
+    is_header = re.fullmatch(HEADER_OPTION, before) or re.match(rf"(?:{HEADER_OPTION})=?[^=\s]", word)
+    found = HEADER_WORD.fullmatch(word) if is_header else None
+    if found is None or not _is_secret(found["name"], found["value"]):
+        return word
+    return found["before"] + MASK
+
+
+def _is_secret(name: str, value: str) -> bool:
+    return bool(SECRET.search(name)) and not PLACEHOLDER.search(value)
 
 
 def header_option(text: str) -> tuple[str, str]:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import psutil
 
+from loadgen.endpoint import masked_words
+
 PACKAGES = ("loadgen", "grpcio", "uvloop", "hpack", "tritonclient", "protobuf", "numpy", "polars", "altair")
 
 
@@ -24,7 +26,7 @@ def describe() -> dict[str, object]:
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "git_commit": _git_commit(),
-        "command": sys.argv,
+        "command": masked_words(sys.argv),
     }
 
 

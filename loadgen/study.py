@@ -22,6 +22,7 @@ from analysis.readable import counted
 from analysis.runs import open_run
 from inputs.source import open_source
 from loadgen import api, atomic, clock, finish, forwarding, pointlog, rundir, study_plan
+from loadgen.endpoint import opened
 from loadgen.errors import LoadgenError, PlanError, TargetError
 from loadgen.forwarding import Reached
 from loadgen.plan import Plan, from_json
@@ -67,9 +68,11 @@ async def carry_out(
     No point begins after `budget_s`, or once `interrupt` is set.
 
     Raises:
-        PlanError: the folder holds another study, or another process is at work in it.
+        PlanError: the folder holds another study, another process is at work in it, or a header cannot be sent.
         FleetError: the disk or a worker failed.
     """
+    for headers in (study.headers, study.metrics_headers, study.prometheus.headers if study.prometheus else {}):
+        opened(headers)
     with _alone(folder):
         keep(study, folder)
         settle(folder)
@@ -146,6 +149,12 @@ def plan_of(study: Study, stretch: Stretch, server: Reached) -> Plan:
         metrics_url=server.metrics_urls or None,
         metrics_headers=study.metrics_headers,
         metrics_interval_ms=study.metrics_interval_ms,
+        percents=study.percents,
+        compression=study.compression,
+        batch=study.batch,
+        nvml=study.nvml,
+        prometheus=study.prometheus,
+        replicas=study.replicas,
         seed=study.seed + stretch.take - 1,
         name=f"take{stretch.take}-{stretch.server.label}-{stretch.inputs.label}",
     )
@@ -227,12 +236,12 @@ def keep(study: Study, folder: Path) -> None:
     path = folder / STUDY_FILE
     if path.exists():
         known = kept(folder)
-        if msgspec.structs.replace(known, takes=study.takes) != study:
+        if msgspec.structs.replace(known, takes=study.takes) != study_plan.written(study):
             raise PlanError(
                 f"{folder}: holds another study; go on with it by `python -m loadgen study {folder}`, "
                 "or name another folder"
             )
-    atomic.write(path, study_plan.to_json(study))
+    atomic.write(path, study_plan.to_json(study_plan.written(study)))
 
 
 def kept(folder: Path) -> Study:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 import numpy as np
 
-from loadgen.endpoint import Tls
+from loadgen.endpoint import Prometheus, Tls, masked_headers, masked_prometheus
 from loadgen.errors import PlanError
 from loadgen.plan import (
     Answers,
@@ -144,6 +144,12 @@ class Study(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metrics_interval_ms: Positive = 1000
     slo: str = ""
     answers: Answers = "none"
+    percents: tuple[PositiveFloat, ...] = ()
+    compression: Literal["none", "gzip", "deflate"] = "none"
+    batch: Positive = 1
+    nvml: Literal["auto", "on", "off"] = "auto"
+    prometheus: Prometheus | None = None
+    replicas: Annotated[int, msgspec.Meta(ge=0)] = 0
     format: Literal[1] = 1
 
 
@@ -211,6 +217,16 @@ def left(study: Study, done: set[Cell]) -> Iterator[Stretch]:
         loads = tuple(load for cell, load in zip(cells_of(stretch), stretch.loads, strict=True) if cell not in done)
         if loads:
             yield Stretch(stretch.take, stretch.server, stretch.inputs, loads)
+
+
+def written(study: Study) -> Study:
+    """Return the study as it is kept in its folder: without secrets."""
+    return msgspec.structs.replace(
+        study,
+        headers=masked_headers(study.headers),
+        metrics_headers=masked_headers(study.metrics_headers),
+        prometheus=masked_prometheus(study.prometheus),
+    )
 
 
 def checked(study: Study) -> Study:

@@ -20,6 +20,29 @@ def test_secrets_are_not_written_down() -> None:
     assert kept == {"authorization": "***", "x-api-key": "$A_KEY", "x-run": "7"}
 
 
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        (["sweep", "-H", "authorization: Bearer abc"], ["sweep", "-H", "authorization: ***"]),
+        (["--header", "X-Api-Key:abc", "-u", "token:8001"], ["--header", "X-Api-Key:***", "-u", "token:8001"]),
+        (["--prometheus-header=Authorization: a:b"], ["--prometheus-header=Authorization: ***"]),
+        (["--metrics-header", "cookie: a\nb"], ["--metrics-header", "cookie: ***"]),
+        (["-Hauthorization:abc", "-qH", "x-token: c"], ["-Hauthorization:***", "-qH", "x-token: ***"]),
+        (["-H", "authorization: Bearer $TOKEN"], ["-H", "authorization: Bearer $TOKEN"]),
+        (["-H", "x-run: 7", "token.json", "--name", "key: 1"], ["-H", "x-run: 7", "token.json", "--name", "key: 1"]),
+    ],
+)
+def test_a_command_line_is_kept_without_secrets(words: list[str], kept: list[str]) -> None:
+    """Every way to write an option for headers; where a secret comes from, and whatever is no header, stays."""
+    assert endpoint.masked_words(words) == kept
+
+
+def test_a_page_with_a_password_in_its_address_is_refused() -> None:
+    """It would be in the plan."""
+    with pytest.raises(PlanError, match="send --metrics-header instead"):
+        endpoint.check(Endpoint("h:1", "m", metrics_urls=("https://me:abc@h/metrics",)))
+
+
 def test_variables_are_replaced_when_it_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     """With or without braces, anywhere in the value."""
     monkeypatch.setenv("A", "one")

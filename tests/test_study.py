@@ -226,6 +226,40 @@ def test_another_study_in_the_same_folder_is_refused(stub: RunningStub, tmp_path
     assert nothing.returncode == 2
 
 
+def test_a_secret_in_the_command_is_in_no_file(stub: RunningStub, tmp_path: Path) -> None:
+    """A token that the shell put in, not we, is masked everywhere; without it the study cannot go on, and says so."""
+    folder, header = tmp_path / "scan", ("-H", "authorization: Bearer s3cret")
+    assert call(*command(folder, stub, *header, "--time-budget", "0.01s")).returncode == 7
+    alone = [sys.executable, "-m", "loadgen", "study", str(folder)]
+    refused = call(*alone)
+    assert refused.returncode == 2
+    assert "headers: authorization: was not written down; give it again" in refused.stderr
+    assert call(*alone, *header).returncode == 0
+    assert call(*command(folder, stub, *header)).returncode == 0
+    assert len(measured(folder)) == 8
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert len(files) > 20
+    assert not [path for path in files if b"s3cret" in path.read_bytes()]
+
+
+def test_what_a_study_asks_reaches_each_plan(stub: RunningStub, tmp_path: Path) -> None:
+    """Options that are not of the grid: every run has them, and the folder's study keeps them."""
+    folder = tmp_path / "scan"
+    options = ["--percentile", "93", "--compression", "gzip", "--nvml", "off", "--metrics-interval", "500"]
+    options += ["--prometheus-url", "http://127.0.0.1:9", "--prometheus-header", "authorization: s3cret", "--poisson"]
+    options += ["--request-rate-range", "20", "--request-distribution", "constant", "--takes", "1", "--mu", "0.1"]
+    done = call(*command(folder, stub, *options))
+    assert done.returncode == 0, done.stderr
+    [path] = folder.glob("runs/*/plan.json")
+    plan = json.loads(path.read_bytes())
+    assert (plan["percents"], plan["compression"], plan["nvml"]) == ([93.0], "gzip", "off")
+    assert plan["metrics_interval_ms"] == 500
+    assert plan["endpoint"]["prometheus"]["headers"] == {"authorization": "***"}
+    assert plan["inputs"]["poisson"]
+    assert [load["arrivals"] for load in plan["loads"] if load["kind"] == "open_loop"] == ["constant"]
+    assert studying.kept(folder).percents == (93.0,)
+
+
 def test_dry_run_says_grid_time_and_what_is_done(stub: RunningStub, tmp_path: Path) -> None:
     """Nothing is sent or written; the seconds are those of the points that are left."""
     folder = tmp_path / "scan"

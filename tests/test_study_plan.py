@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadgen import cli_study, study_plan
+from loadgen.asked import Made
 from loadgen.cli_study import PRESETS, Grid, inputs_sets, read_study, servers_of, with_presets
 from loadgen.errors import PlanError
 from loadgen.plan import Cells, ClosedLoop, OpenLoop, PerfJson, Synthetic
@@ -122,13 +123,13 @@ def changed(grid: Grid, **values: Any) -> Grid:
 
 def test_pile_ups_stand_in_paths(tmp_path: Path) -> None:
     """`{mu}` in a path is each pile-up; several pile-ups and one path are refused."""
-    found = inputs_sets("20,60", [str(tmp_path / "odd_mu{mu}.json")], 10, 0)
+    found = inputs_sets("20,60", [str(tmp_path / "odd_mu{mu}.json")], Made())
     paths = [each.inputs.paths for each in found if isinstance(each.inputs, PerfJson)]
     assert paths == [(str(tmp_path / "odd_mu20.json"),), (str(tmp_path / "odd_mu60.json"),)]
     assert [(each.label, each.mu) for each in found] == [("mu20", 20.0), ("mu60", 60.0)]
-    assert inputs_sets("", ["synthetic"], 4, 1)[0].inputs == Synthetic(200.0, 4, 1)
+    assert inputs_sets("", ["synthetic"], Made(events=4, seed=1))[0].inputs == Synthetic(200.0, 4, 1)
     with pytest.raises(PlanError, match=r"\{mu\}"):
-        inputs_sets("20,60", ["same.json"], 10, 0)
+        inputs_sets("20,60", ["same.json"], Made())
 
 
 def test_servers_that_run_already() -> None:
