@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import shlex
 import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -277,7 +278,7 @@ def _uninstall(release: Any, *, done: bool, asked: bool) -> None:  # noqa: ANN40
         typer.echo(f"still installed; to free its GPUs: {release.uninstall}", err=True)
         return
     try:
-        ended = subprocess.run(release.uninstall.split(), check=False).returncode  # noqa: S603 - the user's own helm
+        ended = subprocess.run(shlex.split(release.uninstall), check=False).returncode  # noqa: S603 - the user's own helm
     except OSError as error:
         raise PlanError(f"helm is not found on PATH; to free its GPUs: {release.uninstall}") from error
     if ended:

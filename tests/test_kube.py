@@ -215,6 +215,17 @@ def test_the_release_is_removed_only_when_asked_and_complete(fake: Fake) -> None
     assert sum(line.startswith("helm") for line in fake.said) == 1
 
 
+def test_the_release_is_removed_from_the_cluster_that_was_measured(fake: Fake) -> None:
+    """The context that kubectl was given is helm's too, whatever its name has in it."""
+    process = fake.study("--kube-context", "at work", "--helm-uninstall-after")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    helm = [line for line in fake.said if line.startswith("helm")]
+    assert helm == ["helm uninstall atlas -n sonic --kube-context at work"]
+    assert all("--context at work" in line for line in fake.said if line not in helm)
+    assert "still installed" not in err
+
+
 def test_a_service_that_is_not_there_is_one_line(fake: Fake) -> None:
     """Kubectl's own words, exit code 3, and nothing is removed."""
     process = fake.study("--helm-uninstall-after", service="service/none")

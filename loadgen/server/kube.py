@@ -7,6 +7,7 @@ goes with this process however that ends; each break is a gap that the run's log
 import asyncio
 import json
 import re
+import shlex
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -57,15 +58,17 @@ class Pod:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """The helm release that a service belongs to."""
+    """The helm release that a service belongs to; `context` is that of its cluster, if not the current one."""
 
     name: str
     namespace: str
+    context: str = ""
 
     @property
     def uninstall(self) -> str:
-        """The command that removes it."""
-        return f"helm uninstall {self.name} -n {self.namespace}"
+        """The command that removes it: from the cluster that was measured."""
+        where = ["-n", self.namespace, *(["--kube-context", self.context] if self.context else [])]
+        return shlex.join(["helm", "uninstall", self.name, *where])
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +152,7 @@ async def forwarded(  # noqa: PLR0913 - each is one fact of the service
             for pod in ready
         ]
         urls = tuple(f"http://{address}/metrics" for address in pages)
-        found = Forwarded(grpc, urls, tuple(pods), _release(described))
+        found = Forwarded(grpc, urls, tuple(pods), _release(described, cluster))
         gaps.append(found.hear)
         counting = asyncio.create_task(_count(described, cluster, found.hear, poll_s))
         stack.push_async_callback(_cancelled, counting)
@@ -185,10 +188,10 @@ def _pod(item: dict[str, Any]) -> Pod:
     )
 
 
-def _release(described: dict[str, Any]) -> Release | None:
+def _release(described: dict[str, Any], cluster: Cluster) -> Release | None:
     notes = described["metadata"].get("annotations", {})
     name, namespace = (notes.get(key) for key in RELEASE)
-    return Release(name, namespace) if name and namespace else None
+    return Release(name, namespace, cluster.context) if name and namespace else None
 
 
 async def _described(service: str, cluster: Cluster) -> dict[str, Any]:
