@@ -1,5 +1,6 @@
 """Paths -> tidy tables: run directories, studies, folders, perf_analyzer's files, traccc's logs, and tables."""
 
+import glob
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -25,7 +26,8 @@ def load(*paths: str | Path, labels: Sequence[str] = ()) -> Loaded:
     """Load sources of any known kind into one set of tidy tables.
 
     A folder that is no run directory stands for all the runs and files of known kinds below it; what in it is not
-    sealed or cannot be read is left out, and noted. `labels` name the paths, one each; else a path may be written
+    sealed or cannot be read is left out, and noted; a path with `*`, `?` or `[` that is no file's stands for all that it
+    matches. `labels` name the paths, one each; else a path may be written
     `LABEL=PATH`, else folders and files name themselves.
 
     Raises:
@@ -48,6 +50,11 @@ def labelled(text: str | Path) -> tuple[str | None, Path]:
 
 
 def _parts(path: Path, label: str | None) -> list[Part]:
+    if glob.has_magic(str(path)) and not path.exists():
+        found = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - a pattern may be absolute
+        if not found:
+            raise PlanError(f"{path}: matches no file or folder")
+        return [part for one in found for part in _parts(Path(one), label)]
     kind = kinds.kind_of(path)
     if kind is not Kind.FOLDER:
         return READERS[kind](path, label)

@@ -10,6 +10,7 @@ a side, of the same as pairs (they were measured at once), and of the first take
 import argparse
 import asyncio
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -55,6 +56,7 @@ def stub(factor: float) -> Iterator[str]:
 @contextmanager
 def triton(factor: float, folder: Path) -> Iterator[str]:
     """Serve the stand-in, stretched by so much more, on a Triton of its own; yields its address."""
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     loop, started, done = asyncio.new_event_loop(), threading.Event(), asyncio.Event()
     address: list[str] = []
