@@ -119,7 +119,7 @@ class Run:
         files = sorted((self.path / "records").glob("*.parquet"))
         if not files:
             return pl.LazyFrame(schema=RECORDS_SCHEMA)
-        rows = pl.scan_parquet(files)
+        rows = pl.scan_parquet(files, glob=False)
         known = set(rows.collect_schema().names())
         absent = [pl.lit(None, kind).alias(name) for name, kind in RECORDS_SCHEMA.items() if name not in known]
         return rows.with_columns(absent) if absent else rows
@@ -205,7 +205,7 @@ def _read_log(path: Path) -> tuple[dict[str, Any], ...]:
 
 def _read_parquet(path: Path) -> pl.DataFrame:
     try:
-        return pl.read_parquet(path)
+        return pl.read_parquet(path, glob=False)
     except (OSError, pl.exceptions.PolarsError) as error:
         words = " ".join(str(error).split())
         raise PlanError(f"{path}: cannot read: {words}") from error

@@ -26,9 +26,9 @@ def load(*paths: str | Path, labels: Sequence[str] = ()) -> Loaded:
     """Load sources of any known kind into one set of tidy tables.
 
     A folder that is no run directory stands for all the runs and files of known kinds below it; what in it is not
-    sealed or cannot be read is left out, and noted; a path with `*`, `?` or `[` that is no file's stands for all that it
-    matches. `labels` name the paths, one each; else a path may be written
-    `LABEL=PATH`, else folders and files name themselves.
+    sealed or cannot be read is left out, and noted. A path with `*`, `?` or `[` that is no file's stands for all that
+    it matches. `labels` name the paths, one each; else a path may be written `LABEL=PATH`, else folders and files
+    name themselves.
 
     Raises:
         PlanError: a path is missing, of no known kind, empty, not sealed, damaged, or of another format.

@@ -33,10 +33,17 @@ def kind_of(columns: list[str]) -> str | None:
 def columns_of(path: Path) -> list[str]:
     """Return the names of a table's columns, none where it cannot be read as one."""
     try:
-        scan = pl.scan_parquet(path) if path.suffix == ".parquet" else pl.scan_csv(path, infer_schema_length=1)
-        return scan.collect_schema().names()
+        if path.suffix == ".parquet":
+            return pl.scan_parquet(path, glob=False).collect_schema().names()
+        return pl.scan_csv(path, infer_schema_length=1, glob=False).collect_schema().names()
     except (OSError, pl.exceptions.PolarsError):
         return []
+
+
+def _frame(path: Path) -> pl.DataFrame:
+    if path.suffix == ".parquet":
+        return pl.read_parquet(path, glob=False)
+    return pl.read_csv(path, infer_schema_length=None, glob=False)
 
 
 def read(path: Path, label: str | None = None) -> list[Part]:
@@ -46,8 +53,7 @@ def read(path: Path, label: str | None = None) -> list[Part]:
         PlanError: it cannot be read, or its columns are of other types.
     """
     try:
-        frame = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema_length=None)
-        return _parts(frame, path, label)
+        return _parts(_frame(path), path, label)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise PlanError(f"{path}: cannot read: {' '.join(str(error).split())}") from error
 

@@ -66,7 +66,9 @@ def read_cells(path: Path) -> pl.DataFrame:
     types = {name: CELLS_SCHEMA.get(name, pl.String()) for name in names}
     kinds = list(types.values())
     try:
-        cells = pl.read_csv(path, has_header=True, quote_char=None, new_columns=names, schema_overrides=kinds)
+        cells = pl.read_csv(
+            path, has_header=True, quote_char=None, new_columns=names, schema_overrides=kinds, glob=False
+        )
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise PlanError(f"{path}: {_first_line(error)}") from error
     cells = cells.select(list(CELLS_SCHEMA))

@@ -52,7 +52,7 @@ def finish(run: RunDirectory, log: EventLog, ended: str, reason: str) -> Manifes
 
 
 def _write_replicas(run: RunDirectory, logs: list[PointLog]) -> None:
-    table = replicas.rows(logs, pl.read_parquet(run.prometheus) if run.prometheus.exists() else None)
+    table = replicas.rows(logs, pl.read_parquet(run.prometheus, glob=False) if run.prometheus.exists() else None)
     if not table.is_empty():
         seal.write_parquet(table, run.replicas)
 

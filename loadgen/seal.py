@@ -104,6 +104,6 @@ def write_parquet(table: pl.DataFrame, path: Path) -> None:
     content = io.BytesIO()
     table.write_parquet(content)
     atomic.write(path, content.getvalue())
-    written = pl.scan_parquet(path).select(pl.len()).collect().item()
+    written = pl.scan_parquet(path, glob=False).select(pl.len()).collect().item()
     if written != table.height:
         raise FleetError(f"{path}: holds {written} rows of {table.height}; the journal is kept")

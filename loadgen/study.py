@@ -306,7 +306,7 @@ def write_points(folder: Path) -> pl.DataFrame:
             facts = {**labels, "run": directory.path.name}
             facts["instances_per_gpu"] = facts.pop("instances")
             columns = [pl.lit(value, pl.String).alias(name) for name, value in facts.items()]
-            tables.append(pl.read_parquet(directory.points).select(*columns, pl.all().exclude(*facts)))
+            tables.append(pl.read_parquet(directory.points, glob=False).select(*columns, pl.all().exclude(*facts)))
     table = pl.concat(tables, how="diagonal_relaxed") if tables else pl.DataFrame()
     if tables:
         numbers = {"take": pl.UInt32, "instances_per_gpu": pl.UInt32, "gpus": pl.UInt32, "mu": pl.Float64}

@@ -45,7 +45,7 @@ def _of_file(path: Path) -> npt.NDArray[np.int64]:
 
 def _of_run(path: Path, point: int) -> npt.NDArray[np.int64]:
     try:
-        rows = pl.scan_parquet(path / "records" / "*.parquet").filter(pl.col("point") == point)
+        rows = pl.scan_parquet(path / "records", glob=False).filter(pl.col("point") == point)
         due_ns = rows.select("due_ns").sort("due_ns").collect()["due_ns"].to_numpy()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise PlanError(f"{path}: is no sealed run directory: {error}") from error

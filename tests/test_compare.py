@@ -205,6 +205,21 @@ def test_points_not_to_be_used_are_shown_and_named_but_not_tested(verdict: str) 
     assert found.decisions[0].outcome == "cannot tell"
 
 
+@pytest.mark.parametrize(("completed", "p99"), [(40, "not compared"), (99, "not compared"), (100, "different")])
+def test_takes_of_few_requests_are_compared_by_their_scatter(completed: int, p99: str) -> None:
+    """Five a side are tested, but for p99 where none of their requests lies beyond it; one alone is not tested."""
+    rng = np.random.default_rng(3)
+    takes = {"a": scattered(rng, 1, 5, 0.01), "b": scattered(rng, 1.2, 5, 0.01)}
+    sides = [side(label, each, verdict="too_few", completed=completed) for label, each in takes.items()]
+    found = between(sides, Choices())
+    assert {pair.verdict for pair in only(found)} == {"different"}
+    assert {pair.verdict for pair in only(found, "p99_ns")} == {p99}
+    assert p99 == "different" or "the takes of a and b have too few" in only(found, "p99_ns")[0].words
+    assert not found.unsteady
+    single = [side(label, each[:1], half=0.01, verdict="too_few") for label, each in takes.items()]
+    assert {pair.verdict for pair in only(between(single, Choices()))} == {"not compared"}
+
+
 def test_takes_not_to_be_used_leave_the_others_and_are_named(tmp_path: Path) -> None:
     """Of a folder's runs the one that drifted is named by its folder; the others are compared."""
     for name in ("a/1", "a/2", "b/3", "b/4", "b/5"):

@@ -121,6 +121,12 @@ def test_a_bad_cells_file_is_one_line(tmp_path: Path, text: str, words: str) -> 
     assert "\n" not in str(refusal.value)
 
 
+def test_a_cells_file_named_like_a_pattern_is_that_file(tmp_path: Path) -> None:
+    """Brackets are a part of its name."""
+    path = written(tmp_path / "run [3]-cells.csv", f"{HEADER}7,0,194,1334,0,0.5\n")
+    assert traccc.read_cells(path)["geometry_id"].to_list() == [7]
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=60))
 def test_garbage_is_refused_in_words(tmp_path_factory: pytest.TempPathFactory, garbage: bytes) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 from sealed_run import S, Story, write_run
+from test_run import FAST, carry_out
 from test_standalone import throughput_log
 
 import analysis
@@ -111,6 +112,30 @@ def test_a_folder_is_all_the_runs_below_it(tmp_path: Path) -> None:
     assert loaded.points["instances"].to_list() == [1, 2]
     (note,) = loaded.notes
     assert f"python -m loadgen seal {crashed}" in note
+
+
+def test_a_folder_named_like_a_pattern_holds_a_run_like_any_other(tmp_path: Path) -> None:
+    """Sealing, tables and what is read of them take a path as it is: brackets and stars are parts of names."""
+    directory, _ = carry_out(FAST, tmp_path / "mu [20]*", 2)
+    assert directory.manifest.exists()
+    loaded = analysis.load(directory.path)
+    assert loaded.points["completed"].sum() > 0
+    assert loaded.requests.collect().height == open_run(directory.path).manifest["rows"]
+    table = tmp_path / "[1].csv"
+    loaded.points.select("point", "throughput_per_s").write_csv(table)
+    assert analysis.load(table).points.height == 1
+
+
+def test_a_pattern_stands_for_what_it_matches(tmp_path: Path) -> None:
+    """Under one label too; a file whose name looks like a pattern is that file; nothing matched is one line."""
+    for name in ("x-1insts", "y-1insts", "z-2insts"):
+        write_run(tmp_path / name, Story())
+    assert set(analysis.load(f"one={tmp_path}/*-1insts").runs["label"]) == {"one"}
+    assert analysis.load(tmp_path / "*-1insts").runs.height == 2
+    write_run(tmp_path / "[1]", Story())
+    assert analysis.load(tmp_path / "[1]").runs.height == 1
+    with pytest.raises(PlanError, match=r"\*-3insts: matches no file or folder"):
+        analysis.load(tmp_path / "*-3insts")
 
 
 def test_several_paths_and_labels_stack(tmp_path: Path) -> None:

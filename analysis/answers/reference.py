@@ -117,7 +117,7 @@ def _column(path: Path, name: str) -> Floats:
 
 def _csv(path: Path) -> pl.DataFrame:
     try:
-        return pl.read_csv(path)
+        return pl.read_csv(path, glob=False)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise PlanError(f"{path}: cannot read: {' '.join(str(error).split())}") from error
 

@@ -161,7 +161,7 @@ def _counts(run: Run) -> pl.DataFrame:
         kept = run.plan.get("answers")
         why = "they were not to be kept (--answers none)" if kept == "none" else "no answers/*.parquet is in it"
         raise PlanError(f"{run.path}: did not record its answers: {why}; sweep with --answers digest or decode")
-    grouped = pl.scan_parquet(files).group_by("body", "digest", "point")
+    grouped = pl.scan_parquet(files, glob=False).group_by("body", "digest", "point")
     try:
         return grouped.agg(answers=pl.len(), first_ns=pl.col("done_ns").min()).collect()
     except (OSError, pl.exceptions.PolarsError) as error:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from analysis.compare import contrast
 from analysis.compare.contrast import Contrast, Scatter, Value, geometric
 from analysis.compare.sides import Place, Side, Take, named
+from analysis.readable import listed
 
 TakeId = tuple[str, int]
 
@@ -53,19 +54,25 @@ def _point(  # noqa: PLR0913, PLR0917 - two sides of one thing
     paired: bool,
 ) -> Found:
     column = named(quantity, [*sides[0], *sides[1]])
-    objections = [
-        f"{name} is {takes[0].verdict}"
-        for takes, name in zip(sides, labels, strict=True)
-        if not any(take.usable for take in takes)
-    ]
-    compared = _whole_pairs(*sides, column) if paired and not objections else sides
+    objection = _objection(sides, labels, column)
+    compared = _whole_pairs(*sides, column) if paired and not objection else sides
     a, b = (_values(takes, column) for takes in compared)
-    if not objections and not (a and b):
-        objections = [f"it is not known of {'both takes of any pair' if paired else 'the usable takes'}"]
-    if objections:
-        return Found(label, place, quantity, a, b, None, None, " and ".join(objections))
+    if not objection and not (a and b):
+        objection = f"it is not known of {'both takes of any pair' if paired else 'the usable takes'}"
+    if objection:
+        return Found(label, place, quantity, a, b, None, None, objection)
     ratio = contrast.of_ratio(a, b, floor, paired=paired)
     return Found(label, place, quantity, a, b, ratio, contrast.of_difference(a, b, floor, paired=paired))
+
+
+def _objection(sides: tuple[Sequence[Take], Sequence[Take]], labels: tuple[str, str], column: str) -> str:
+    """Say why a quantity of these takes is not to be tested; nothing if it may be."""
+    both = list(zip(sides, labels, strict=True))
+    unusable = [f"{name} is {takes[0].verdict}" for takes, name in both if not any(take.usable for take in takes)]
+    if unusable:
+        return " and ".join(unusable)
+    short = [name for takes, name in both if any(take.usable and column in take.unresolved for take in takes)]
+    return f"the takes of {listed(short)} have too few requests for it" if short else ""
 
 
 def _values(takes: Sequence[Take], column: str) -> tuple[Value, ...]:

@@ -1,8 +1,9 @@
 """What is compared: a side is whatever one argument names, its takes by point; sides must be of the same thing."""
 
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ OF_ALL = ("inputs", "model", "server")
 CLIENT = {"host": "client host", "transport": "transport", "connections": "connections", "workers": "workers"}
 """Facts whose difference is noted."""
 
+TOO_FEW = "too_few"
+PERCENTILE = re.compile(r"_p(\d+(?:_\d+)?)_ns")
 HEADLINES = ("mean_ns", "std_ns", "min_ns", "max_ns")
 SHORT_SHA = 12
 
@@ -66,7 +69,8 @@ class Matching:
 class Take:
     """One measured point: its quantities, its verdict, and which take it is (run and how many-th of its load).
 
-    `started_utc_ns` is when its window began; None where that is not recorded.
+    `started_utc_ns` is when its window began; None where that is not recorded. `repeated`: its side has others of it.
+    `unresolved` are percentiles that its few requests do not reach.
     """
 
     run: str
@@ -76,11 +80,16 @@ class Take:
     verdict: str | None
     reason: str
     started_utc_ns: int | None = None
+    repeated: bool = False
+    unresolved: frozenset[str] = frozenset()
 
     @property
     def usable(self) -> bool:
-        """Whether its numbers may be used; another tool's points have no verdict."""
-        return levels.usable(self.verdict)
+        """Whether its numbers may be used; another tool's points have no verdict.
+
+        A take of too few requests for an interval of its own is known by the scatter of several.
+        """
+        return levels.usable(self.verdict) or (self.repeated and self.verdict == TOO_FEW)
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,8 +263,17 @@ def _takes(of: Loaded, matching: Matching) -> dict[Place, tuple[Take, ...]]:
         said = (row["headline"], row["verdict"], row["reason"] or "")
         shift_ns, began_ns = to_utc_ns[row["run"]], row["window_start_ns"]
         began_utc_ns = None if shift_ns is None or began_ns is None else began_ns + shift_ns
-        found[place].append(Take(row["run"], number, own, *said, began_utc_ns))
+        found[place].append(Take(row["run"], number, own, *said, began_utc_ns, unresolved=_unresolved(own, row)))
+    for place, takes in found.items():
+        found[place] = [replace(take, repeated=len(takes) > 1) for take in takes]
     return {place: tuple(takes) for place, takes in sorted(found.items())}
+
+
+def _unresolved(values: Iterable[str], row: Mapping[str, Any]) -> frozenset[str]:
+    """Return the percentiles beyond which no request lies: of few, p99 is the longest, and grows with them."""
+    finest = 100 - 100 / max(row["completed"] or 0, 1) if row["verdict"] == TOO_FEW else 100.0
+    found = {name: PERCENTILE.search(name) for name in values}
+    return frozenset(name for name, one in found.items() if one and float(one[1].replace("_", ".")) > finest)
 
 
 def _place(row: Mapping[str, Any], matching: Matching) -> Place:
