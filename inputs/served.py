@@ -3,7 +3,7 @@
 import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from loadgen import kserve
+from loadgen import kserve, proxies
 from loadgen.errors import TargetError
 from loadgen.kserve import ModelMetadata
 
@@ -16,7 +16,7 @@ def model(address: str, name: str, version: str = "") -> ModelMetadata:
     Raises:
         TargetError: it does not answer, or does not know the model.
     """
-    with grpc.insecure_channel(address) as channel:
+    with grpc.insecure_channel(address, options=proxies.channel_options(address)) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         try:
             message = stub.ModelMetadata(

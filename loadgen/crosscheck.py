@@ -20,7 +20,7 @@ from analysis.crosscheck import OURS, TAKES, THEIRS
 from analysis.perf_analyzer import load
 from analysis.runs import open_run
 from inputs.source import open_source
-from loadgen import api, atomic, clock
+from loadgen import api, atomic, clock, proxies
 from loadgen.errors import LoadgenError, PlanError, TargetError
 from loadgen.plan import ByTime, ClosedLoop, Load, OpenLoop, Plan
 from loadgen.pointlog import load_words
@@ -236,7 +236,7 @@ async def _run(asked: Asked, command: list[str], out: Path) -> str:
         try:
             process = await asyncio.create_subprocess_exec(
                 *command,
-                env=asked.program.environment(),
+                env=asked.program.environment() | proxies.variables_for(asked.plan.endpoint.grpc),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=words,
                 stderr=asyncio.subprocess.STDOUT,

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -25,6 +26,7 @@ from loadgen import (
     models,
     nvml,
     points,
+    proxies,
     replicas,
     rundir,
     scraped,
@@ -47,11 +49,9 @@ from loadgen.seek import seek
 from loadgen.server.metrics import Poller, pages
 
 RECOVERY_TIMEOUT_S = 2.0
+GPU_GAUGES = "nv_gpu_"
 GENERATED_SEQUENCE_LENGTH = 20
 """perf_analyzer's default."""
-
-
-GPU_GAUGES = "nv_gpu_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +141,7 @@ async def _bench(job: Job, directory: RunDirectory, log: EventLog) -> AsyncItera
         target = await models.describe(met, (job.source, *job.companions), log, models.calibrated(plan, index))
         words = f"{target.instances} instances" if target.instances else "instances not known"
         job.observer.announce(f"target: {target.model} on {target.server} at {plan.endpoint.address}, {words}")
+        _warn(job, log, proxies.words(plan.endpoint))
         bench: Bench | None = None
 
         def on_report(news: Progress | Failed) -> None:
@@ -288,6 +289,12 @@ def _joint_corpus(job: Job, directory: RunDirectory, models: list[ModelMetadata]
     return joint
 
 
+def _warn(job: Job, log: EventLog, text: str) -> None:
+    if text:
+        log.event("warning", text=text)
+        job.observer.warn(text)
+
+
 @asynccontextmanager
 async def _polling(
     job: Job, log: EventLog, gpus: Read | None, gauges: list[Sample]
@@ -303,12 +310,8 @@ async def _polling(
         gauges.extend(sample for sample in found if sample.metric.startswith(GPU_GAUGES))
         log.samples(found)
 
-    def on_warning(text: str) -> None:
-        log.event("warning", text=text)
-        job.observer.warn(text)
-
     interval_ms = job.plan.metrics_interval_ms
-    pollers = [Poller(page, interval_ms, on_samples, on_warning) for page in pages(job.plan.endpoint)]
+    pollers = [Poller(page, interval_ms, on_samples, partial(_warn, job, log)) for page in pages(job.plan.endpoint)]
     samplers = [Sampler(read, interval_ms, log.samples) for read in (host.read, gpus) if read is not None]
     readers: tuple[Poller | Sampler, ...] = (*pollers, *samplers)
     tasks = tuple(asyncio.create_task(each.run()) for each in readers)

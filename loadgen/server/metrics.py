@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from loadgen import clock
+from loadgen import clock, proxies
 from loadgen import endpoint as endpoints
 from loadgen.endpoint import Endpoint
 from loadgen.errors import TargetError
@@ -72,6 +72,12 @@ FAULTS = (TimeoutError, aiohttp.ClientError, NoPageError, ValueError)
 """What reading a page may raise."""
 
 
+def session_of(page: Page, timeout: aiohttp.ClientTimeout | None = None) -> aiohttp.ClientSession:
+    """Return a session for a page: its headers, and the proxy that the environment names for it."""
+    further = proxies.session_options(page.url)
+    return aiohttp.ClientSession(timeout=timeout or aiohttp.ClientTimeout(), headers=page.headers, **further)  # type: ignore[arg-type]
+
+
 class Poller:
     """Reads one metrics page again and again; what fails is told once, and simply missing from the samples."""
 
@@ -94,7 +100,7 @@ class Poller:
 
     async def run(self) -> None:
         """Poll until cancelled, one page an interval from the start, late pages not made up for."""
-        async with aiohttp.ClientSession(timeout=self._timeout, headers=self._page.headers) as session:
+        async with session_of(self._page, self._timeout) as session:
             due_ns = clock.now_ns()
             while True:
                 await self._poll(session)
@@ -103,7 +109,7 @@ class Poller:
 
     async def once(self) -> None:
         """Read the page."""
-        async with aiohttp.ClientSession(timeout=self._timeout, headers=self._page.headers) as session:
+        async with session_of(self._page, self._timeout) as session:
             await self._poll(session)
 
     async def _poll(self, session: aiohttp.ClientSession) -> None:

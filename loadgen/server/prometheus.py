@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from loadgen import clock
+from loadgen import clock, proxies
 from loadgen import endpoint as endpoints
 from loadgen.endpoint import Endpoint, Prometheus
 from loadgen.server.metrics import read_limited
@@ -132,7 +132,8 @@ async def client(endpoint: Endpoint, prometheus: Prometheus) -> AsyncIterator[Cl
     if endpoint.tls is not None and url.startswith("https://"):
         tls = endpoints.ssl_context(endpoint.tls, http2=False)
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
-    async with aiohttp.ClientSession(timeout=timeout, headers=endpoints.opened(prometheus.headers)) as session:
+    headers, further = endpoints.opened(prometheus.headers), proxies.session_options(url)
+    async with aiohttp.ClientSession(timeout=timeout, headers=headers, **further) as session:  # type: ignore[arg-type]
         yield Client(session, url, tls)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import grpc
 
 from loadgen import endpoint as endpoints
+from loadgen import proxies
 from loadgen.endpoint import Endpoint, Tls
 
 OPTIONS = (
@@ -22,7 +23,11 @@ def channel(endpoint: Endpoint) -> grpc.aio.Channel:
     Raises:
         PlanError: a file of `tls` is missing or wrong.
     """
-    options: tuple[tuple[str, int | str], ...] = (*OPTIONS, *_keepalive(endpoint.keepalive_s))
+    options: tuple[tuple[str, int | str], ...] = (
+        *OPTIONS,
+        *_keepalive(endpoint.keepalive_s),
+        *proxies.channel_options(endpoint.grpc),
+    )
     if endpoint.tls is None:
         return grpc.aio.insecure_channel(endpoint.grpc, options=options)
     endpoints.ssl_context(endpoint.tls)  # its checks, with messages of ours

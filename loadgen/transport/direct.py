@@ -9,11 +9,12 @@ import ssl
 from collections import deque
 from collections.abc import Callable
 
-from loadgen import clock, endpoint, environment
+from loadgen import clock, endpoint, environment, proxies
 from loadgen.endpoint import UNIX, Endpoint
 from loadgen.errors import PlanError
 from loadgen.kserve import SERVICE
 from loadgen.records import Outcome, Reply
+from loadgen.transport import tunnel
 from loadgen.transport.http2 import Connection
 from loadgen.transport.line import Call, Line, time_out
 from loadgen.transport.renewal import Metadata, Renewal
@@ -40,6 +41,7 @@ class DirectTransport:
         self._tls = endpoint.ssl_context(target.tls) if target.tls else None
         self._unix = target.grpc.removeprefix(UNIX) if target.grpc.startswith(UNIX) else ""
         self._where = ("", 0) if self._unix else endpoint.host_and_port(target.grpc)
+        self._proxy = proxies.of_grpc(target.grpc)
         self._lines: list[Line | None] = [None] * connections
         self._draining: set[Line] = set()
         self._failures = [0] * connections
@@ -202,6 +204,9 @@ class DirectTransport:
         name = (tls.server_name or self._where[0]) if tls else None
         if self._unix:
             await loop.create_unix_connection(lambda: line, self._unix, ssl=self._tls, server_hostname=name)
+        elif self._proxy is not None:
+            through = await tunnel.opened(self._proxy, *self._where)
+            await loop.create_connection(lambda: line, sock=through, ssl=self._tls, server_hostname=name)
         else:
             await loop.create_connection(lambda: line, *self._where, ssl=self._tls, server_hostname=name)
 

@@ -11,7 +11,7 @@ from http import HTTPStatus
 import aiohttp
 import msgspec
 
-from loadgen import clock, kserve_http
+from loadgen import clock, kserve_http, proxies
 from loadgen import endpoint as endpoints
 from loadgen.endpoint import Endpoint
 from loadgen.records import Outcome, Reply
@@ -43,6 +43,7 @@ def session(target: Endpoint) -> aiohttp.ClientSession:
         headers=endpoints.opened(target.headers),
         timeout=aiohttp.ClientTimeout(total=None),
         trust_env=False,
+        **proxies.session_options(base_url(target)),  # type: ignore[arg-type]
     )
 
 

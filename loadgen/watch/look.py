@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Protocol, TypeVar
 
-import aiohttp
+import aiohttp  # noqa: TC002 - for its name alone
 import grpc
 
 from loadgen import clock, kserve
@@ -47,7 +47,7 @@ class PageSource:
 
     async def read(self) -> Reading:
         """Read the page."""
-        self._session = self._session or aiohttp.ClientSession(headers=self._page.headers)
+        self._session = self._session or metrics.session_of(self._page)
         self.calls += 1
         begun_ns = clock.now_ns()
         try:
