@@ -1,24 +1,22 @@
-"""How often does `python -m analysis compare` call equal servers different, and find one that is 5 % slower?
+"""How often does `python -m analysis compare` call one server different from itself, and find one 5 % slower?
 
-`python benchmarks/compare_runs.py FOLDER [COMPARISONS] [--triton]` measures over loopback, on three servers at once,
-so that what the machine does meanwhile meets all alike: `a`, `equal` (as fast) and `slower` (by 5 %), each in one run
-of five repeats a comparison. They are processes of the simulating stub or, with `--triton`, the stand-in model on
-three real Tritons. A run that FOLDER has already is not measured again. Then every comparison is made, of five takes
-a side, of the same as pairs (they were measured at once), and of the first take of each side alone, and counted.
+`python benchmarks/compare_runs.py FOLDER [COMPARISONS] [--triton]` measures over loopback, as a study of five takes a
+comparison in blocks of random order: `a` and `equal`, which are one server under two names, and `slower` (by 5 %). They
+are processes of the simulating stub or, with `--triton`, the stand-in model on real Tritons. Then every comparison is
+made, of five takes a side, of the same as pairs, and of the first take of each side alone, and counted.
 """
 
 import argparse
 import asyncio
 import json
+import re
 import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -26,18 +24,18 @@ import polars as pl
 import analysis
 from analysis import Loaded
 from analysis.compare import Choices, between, side_of
-from loadgen.errors import PlanError
 from loadgen.server.launch import serve_standin
 
 SERVICE_MS, SLOWER = 20.0, 1.05
-INSTANCES, LEVELS = 4, "4:8:4"
-STRETCH, TRITON_LEVELS, TRITON_MU = 8.0, "1:2", "5"
-"""Of the stand-in's work, so that three of them leave the two cores idle for most of the time."""
+INSTANCES, LEVELS = 4, "4,8"
+STRETCH, TRITON_LEVELS, TRITON_MU = 8.0, "2", "5"
+"""Of the stand-in's work, so that the cores are idle for most of the time."""
 
 TAKES = 5
-WINDOW_MS, WARMUP_MS = 2000, 200
-SIDES = {"a": 1.0, "equal": 1.0, "slower": SLOWER}
+WINDOW_MS, WARMUP_MS = 1500, 200
+SIDES = ("a", "equal", "slower")
 DIFFERENT = {"different", "probably different"}
+TAKE = re.compile(r"-take(\d+)-")
 
 
 @contextmanager
@@ -82,45 +80,34 @@ def triton(factor: float, folder: Path) -> Iterator[str]:
         thread.join()
 
 
-def measure(place: Path, address: str, *, real: bool) -> None:
-    """Measure one side of one comparison, unless it is there."""
-    if list(place.glob("*/manifest.json")):
-        return
-    mu, levels = (TRITON_MU, TRITON_LEVELS) if real else ("1", LEVELS)
-    options = ["--input-data", "synthetic", "--mu", mu, "--events", "2", "--concurrency-range", levels]
-    options += ["-p", str(WINDOW_MS), "--warmup-ms", str(WARMUP_MS), "--repeats", str(TAKES)]
-    command = [sys.executable, "-m", "loadgen", "sweep", "-m", "traccc-gpu", "-u", address, *options]
-    subprocess.run([*command, "--output", str(place), "--quiet"], check=True)
+def measure(folder: Path, comparisons: int, *, real: bool) -> None:
+    """Measure what is missing of every comparison."""
+    with (
+        triton(1.0, folder / "servers" / "plain") if real else stub(1.0) as plain,
+        triton(SLOWER, folder / "servers" / "slower") if real else stub(SLOWER) as slower,
+    ):
+        mu, levels = (TRITON_MU, TRITON_LEVELS) if real else ("1", LEVELS)
+        options = ["-u", f"a={plain}", "-u", f"equal={plain}", "-u", f"slower={slower}", "--mu", mu, "--events", "2"]
+        options += ["--concurrency-range", levels, "-p", str(WINDOW_MS), "--warmup-ms", str(WARMUP_MS)]
+        command = [sys.executable, "-m", "loadgen", "study", str(folder / "study"), *options]
+        subprocess.run([*command, "--takes", str(comparisons * TAKES), "--quiet"], check=True)
 
 
-def measure_all(folder: Path, comparisons: int, *, real: bool) -> None:
-    """Measure every comparison, its sides at once."""
-    with ExitStack() as stack, ThreadPoolExecutor(len(SIDES)) as pool:
-        addresses = {
-            side: stack.enter_context(triton(factor, folder / "servers" / side) if real else stub(factor))
-            for side, factor in SIDES.items()
-        }
-        for number in range(comparisons):
-            places = [folder / side / str(number) for side in SIDES]
-            list(pool.map(partial(measure, real=real), places, addresses.values()))
+def takes_of(side: Loaded, first: int, last: int) -> Loaded:
+    """Return the takes of a side from one number to another."""
+    numbers = {run: int(found[1]) for run in side.runs["run"] if (found := TAKE.search(run))}
+    kept = pl.col("run").is_in([run for run, number in numbers.items() if first <= number <= last])
+    tables = {name: getattr(side, name).filter(kept) for name in ("runs", "points", "quantities")}
+    return replace(side, **tables)
 
 
-def first_takes(of: Loaded, takes: int) -> Loaded:
-    """Return the first takes of each load."""
-    some = pl.col("repeat") <= takes
-    return replace(of, points=of.points.filter(some), quantities=of.quantities.filter(some))
-
-
-def counted(a: Sequence[Loaded], b: Sequence[Loaded], takes: int, *, paired: bool) -> dict[str, tuple[int, int, int]]:
+def counted(a: Loaded, b: Loaded, comparisons: int, takes: int, *, paired: bool) -> dict[str, tuple[int, int, int]]:
     """Make every comparison of so many takes a side; count them, and what is called different by quantity."""
     found: dict[str, tuple[int, int, int]] = {}
-    for both in zip(a, b, strict=True):
-        sides = [side_of(label, first_takes(one, takes)) for label, one in zip("ab", both, strict=True)]
-        try:
-            result = between(sides, Choices(paired=paired))
-        except PlanError as error:
-            print(f"left out: {error}", file=sys.stderr)
-            continue
+    for number in range(comparisons):
+        first = 1 + number * TAKES
+        sides = [side_of(label, takes_of(one, first, first + takes - 1)) for label, one in (("a", a), ("b", b))]
+        result = between(sides, Choices(paired=paired))
         for whole in result.whole:
             points = [one for one in result.points if one.quantity == whole.quantity]
             of, in_whole, at_point = found.get(whole.quantity, (0, 0, 0))
@@ -137,15 +124,14 @@ def main() -> None:
     parser.add_argument("--triton", action="store_true")
     asked = parser.parse_args()
     folder = asked.folder.resolve()
-    measure_all(folder, asked.comparisons, real=asked.triton)
-    loaded = {
-        side: [analysis.load(folder / side / str(number)) for number in range(asked.comparisons)] for side in SIDES
-    }
+    measure(folder, asked.comparisons, real=asked.triton)
+    loaded = {side: analysis.load(folder / "study" / "runs" / f"*-{side}-*") for side in SIDES}
     print("| b is | takes a side | quantity | comparisons | whole sweep different | some point different |")
     print("|---" * 6 + "|")
     for side in ("equal", "slower"):
         for takes, paired in ((TAKES, False), (TAKES, True), (1, False)):
-            for name, (of, whole, point) in counted(loaded["a"], loaded[side], takes, paired=paired).items():
+            found = counted(loaded["a"], loaded[side], asked.comparisons, takes, paired=paired)
+            for name, (of, whole, point) in found.items():
                 print(f"| {side} | {takes}{' pairs' if paired else ''} | {name} | {of} | {whole} | {point} |")
 
 
