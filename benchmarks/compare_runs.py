@@ -1,9 +1,9 @@
 """How often does `python -m analysis compare` call one server different from itself, and find one 5 % slower?
 
 `python benchmarks/compare_runs.py FOLDER [COMPARISONS] [--triton]` measures over loopback, as a study of five takes a
-comparison in blocks of random order: `a` and `equal`, which are one server under two names, and `slower` (by 5 %). They
-are processes of the simulating stub or, with `--triton`, the stand-in model on real Tritons. Then every comparison is
-made, of five takes a side, of the same as pairs, and of the first take of each side alone, and counted.
+comparison in blocks of random order: `a` and `equal`, which are one server under two names, and `slower` (by 5 %),
+processes of the simulating stub or, with `--triton`, the stand-in model on real Tritons. Every comparison is made, of
+five takes a side, of the same as pairs, and of the first take of each side alone, and counted.
 """
 
 import argparse
