@@ -1,9 +1,9 @@
 """How often does `python -m analysis compare` call one server different from itself, and find one 5 % slower?
 
-`python benchmarks/compare_runs.py FOLDER [COMPARISONS] [--triton]` measures over loopback, as a study of five takes a
-comparison in blocks of random order: `a` and `equal`, which are one server under two names, and `slower` (by 5 %),
-processes of the simulating stub or, with `--triton`, the stand-in model on real Tritons. Every comparison is made, of
-five takes a side, of the same as pairs, and of the first take of each side alone, and counted.
+`python benchmarks/compare_runs.py FOLDER [TAKES] [--triton]` measures over loopback, as a study in blocks of random
+order: `a` and `equal`, which are one server under two names, and `slower` (by 5 %), processes of the simulating stub
+or, with `--triton`, the stand-in model on real Tritons. The takes are cut into comparisons of 1, 5, 10 and 20 a side,
+each is made, and as pairs, and what is called different is counted. A FOLDER that has a study is only counted.
 """
 
 import argparse
@@ -31,7 +31,7 @@ INSTANCES, LEVELS = 4, "4,8"
 STRETCH, TRITON_LEVELS, TRITON_MU = 8.0, "2", "5"
 """Of the stand-in's work, so that the cores are idle for most of the time."""
 
-TAKES = 5
+TAKES = 200
 WINDOW_MS, WARMUP_MS = 1500, 200
 SIDES = ("a", "equal", "slower")
 DIFFERENT = {"different", "probably different"}
@@ -80,8 +80,8 @@ def triton(factor: float, folder: Path) -> Iterator[str]:
         thread.join()
 
 
-def measure(folder: Path, comparisons: int, *, real: bool) -> None:
-    """Measure what is missing of every comparison."""
+def measure(folder: Path, takes: int, *, real: bool) -> None:
+    """Measure so many takes of each side."""
     with (
         triton(1.0, folder / "servers" / "plain") if real else stub(1.0) as plain,
         triton(SLOWER, folder / "servers" / "slower") if real else stub(SLOWER) as slower,
@@ -90,7 +90,7 @@ def measure(folder: Path, comparisons: int, *, real: bool) -> None:
         options = ["-u", f"a={plain}", "-u", f"equal={plain}", "-u", f"slower={slower}", "--mu", mu, "--events", "2"]
         options += ["--concurrency-range", levels, "-p", str(WINDOW_MS), "--warmup-ms", str(WARMUP_MS)]
         command = [sys.executable, "-m", "loadgen", "study", str(folder / "study"), *options]
-        subprocess.run([*command, "--takes", str(comparisons * TAKES), "--quiet"], check=True)
+        subprocess.run([*command, "--takes", str(takes), "--quiet"], check=True)
 
 
 def takes_of(side: Loaded, first: int, last: int) -> Loaded:
@@ -101,11 +101,10 @@ def takes_of(side: Loaded, first: int, last: int) -> Loaded:
     return replace(side, **tables)
 
 
-def counted(a: Loaded, b: Loaded, comparisons: int, takes: int, *, paired: bool) -> dict[str, tuple[int, int, int]]:
+def counted(a: Loaded, b: Loaded, takes: int, *, paired: bool) -> dict[str, tuple[int, int, int]]:
     """Make every comparison of so many takes a side; count them, and what is called different by quantity."""
     found: dict[str, tuple[int, int, int]] = {}
-    for number in range(comparisons):
-        first = 1 + number * TAKES
+    for first in range(1, a.runs.height - takes + 2, takes):
         sides = [side_of(label, takes_of(one, first, first + takes - 1)) for label, one in (("a", a), ("b", b))]
         result = between(sides, Choices(paired=paired))
         for whole in result.whole:
@@ -120,17 +119,18 @@ def main() -> None:
     """Measure, compare, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("comparisons", type=int, nargs="?", default=40)
+    parser.add_argument("takes", type=int, nargs="?", default=TAKES)
     parser.add_argument("--triton", action="store_true")
     asked = parser.parse_args()
     folder = asked.folder.resolve()
-    measure(folder, asked.comparisons, real=asked.triton)
+    if not (folder / "study").exists():
+        measure(folder, asked.takes, real=asked.triton)
     loaded = {side: analysis.load(folder / "study" / "runs" / f"*-{side}-*") for side in SIDES}
     print("| b is | takes a side | quantity | comparisons | whole sweep different | some point different |")
     print("|---" * 6 + "|")
     for side in ("equal", "slower"):
-        for takes, paired in ((TAKES, False), (TAKES, True), (1, False)):
-            found = counted(loaded["a"], loaded[side], asked.comparisons, takes, paired=paired)
+        for takes, paired in ((1, False), *((takes, paired) for takes in (5, 10, 20) for paired in (False, True))):
+            found = counted(loaded["a"], loaded[side], takes, paired=paired)
             for name, (of, whole, point) in found.items():
                 print(f"| {side} | {takes}{' pairs' if paired else ''} | {name} | {of} | {whole} | {point} |")
 
