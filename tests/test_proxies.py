@@ -19,6 +19,7 @@ from loadgen.records import Outcome
 from loadgen.run import Job
 from loadgen.run import run as run_job
 from loadgen.server.stub import stub_server
+from loadgen.transport import tunnel
 
 VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy", "no_grpc_proxy", "no_proxy")
 
@@ -149,6 +150,23 @@ def test_tls_goes_through_a_proxy(
             assert [reply.outcome for reply in replies] == [Outcome.OK] * 3
             assert [head.split()[1] for head in proxy.heads] == [address] * 2
             await transport.close()
+
+    run(main())
+
+
+def test_what_follows_the_proxys_answer_is_the_servers(run: Callable[..., None]) -> None:  # noqa: F811 - a fixture
+    """A server may greet before it is asked: its bytes in the same segment as the proxy's answer are not swallowed."""
+
+    async def main() -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\nhello")
+            writer.close()
+
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            proxy = Proxy("127.0.0.1", server.sockets[0].getsockname()[1], "http_proxy")
+            with await tunnel.opened(proxy, "triton.example", 8001) as through:
+                assert await asyncio.get_running_loop().sock_recv(through, 99) == b"hello"
 
     run(main())
 
