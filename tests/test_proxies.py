@@ -155,7 +155,7 @@ def test_tls_goes_through_a_proxy(
 
 
 def test_what_follows_the_proxys_answer_is_the_servers(run: Callable[..., None]) -> None:  # noqa: F811 - a fixture
-    """A server may greet before it is asked: its bytes in the same segment as the proxy's answer are not swallowed."""
+    """A server may greet unasked: its bytes in one segment with the proxy's answer are not swallowed."""
 
     async def main() -> None:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
