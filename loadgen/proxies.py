@@ -48,7 +48,13 @@ class Proxy:
 
 
 def words(endpoint: Endpoint) -> str:
-    """Say that requests go through a proxy, if they do."""
+    """Say that requests go through a proxy, if they do.
+
+    Raises:
+        PlanError: a variable names no HTTP proxy for them, or for a page.
+    """
+    for page in (*endpoint.metrics_urls, *([endpoint.prometheus.url] if endpoint.prometheus else [])):
+        of_url(page)
     scheme = "https" if endpoint.tls else "http"
     proxy = of_url(f"{scheme}://{endpoint.http}") if endpoint.http else of_grpc(endpoint.grpc)
     if proxy is None:

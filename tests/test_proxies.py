@@ -12,7 +12,7 @@ from test_direct import Certificates, ask, certificates, opened, run  # noqa: F4
 from test_run import FAST, TinySource, Watcher, carry_out, plan_for
 
 from loadgen import proxies
-from loadgen.endpoint import Endpoint, Tls
+from loadgen.endpoint import Endpoint, Prometheus, Tls
 from loadgen.errors import PlanError
 from loadgen.proxies import Proxy
 from loadgen.records import Outcome
@@ -78,6 +78,18 @@ def test_what_is_no_http_proxy_is_one_line(value: str) -> None:
     with pytest.raises(PlanError, match="the variable http_proxy: names no HTTP proxy") as refusal:
         proxies.of_grpc("h:1", {"http_proxy": value})
     assert value not in str(refusal.value)
+
+
+def test_a_proxy_that_cannot_be_used_for_pages_is_said_before_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by the poller, in mid-run; nor where none is needed."""
+    monkeypatch.setenv("http_proxy", "socks5://p:1")
+    monkeypatch.setenv("grpc_proxy", "http://p:1")
+    page, own = "http://triton.example:8002/metrics", "http://localhost:8002/metrics"
+    assert "through the proxy p:1" in proxies.words(Endpoint("triton.example:1", "m", metrics_urls=(own,)))
+    with pytest.raises(PlanError, match="the variable http_proxy: names no HTTP proxy"):
+        proxies.words(Endpoint("triton.example:1", "m", metrics_urls=(page,)))
+    with pytest.raises(PlanError, match="the variable http_proxy: names no HTTP proxy"):
+        proxies.words(Endpoint("triton.example:1", "m", prometheus=Prometheus("http://prometheus.example")))
 
 
 def test_a_password_is_told_to_the_proxy_alone() -> None:
