@@ -108,7 +108,6 @@ OF_POINTS = (
     Figure(Heading("Infer", "ms"), "server_compute_infer_ns", NS_PER_MS),
     Figure(Heading("Network", "ms"), "network_ns", NS_PER_MS),
     Figure(Heading("Sending", "ms"), "client_send_ns", NS_PER_MS),
-    Figure(Heading("Receiving", "ms"), "client_recv_ns", NS_PER_MS),
     Figure(Heading("GPU", "%"), "gpu_utilisation", 0.01, _three),
     _words("Verdict", "verdict"),
     _words("Because", "reason"),
