@@ -102,6 +102,8 @@ def tail(t: float, degrees: float) -> float:
 
     By the angle of t over root degrees, whose density is a power of the cosine: Gauss-Legendre over what is left.
     """
+    if t == 0:
+        return 0.5
     if t < 0:
         return 1 - tail(-t, degrees)
     degrees = min(max(degrees, 1.0), TAIL_DEGREES_MAX)

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 from compare_sides import DIFFERENT, only, scattered, side
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sealed_run import Story, write_run
 from typer.testing import CliRunner, Result
@@ -55,6 +55,7 @@ def test_what_is_called_equivalent_rarely_is_beyond_the_margin() -> None:
 
 @settings(deadline=None)
 @given(t=st.floats(0, 30), degrees=st.floats(1, 200))
+@example(t=0.0, degrees=1.09375)
 def test_tail_and_critical_value_are_inverse(t: float, degrees: float) -> None:
     """The tail falls with t, is a half at 0, and its critical value gives t back."""
     share = stats.tail(t, degrees)
