@@ -6,9 +6,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 from connect_proxy import connect_proxy
 from h2_server import serving
 from test_direct import Certificates, ask, certificates, opened, run  # noqa: F401 - fixtures
+from test_http1 import ask as http_ask
+from test_http1 import serving as http_serving
 from test_run import FAST, TinySource, Watcher, carry_out, plan_for
 
 from loadgen import proxies
@@ -164,6 +167,24 @@ def test_tls_goes_through_a_proxy(
             await transport.close()
 
     run(main())
+
+
+def test_http_goes_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request of `-i http` for a host that only the proxy knows; the proxy is asked by its address, once."""
+
+    async def handler(request: web.Request) -> web.Response:
+        assert await request.read() == b"{}\n"
+        return web.Response()
+
+    async def main() -> None:
+        async with http_serving(handler) as target, connect_proxy() as proxy:
+            monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
+            away = target.http.replace("127.0.0.1", "triton.example")
+            reply = await http_ask(Endpoint("", "m", http=away), b"{}\n")
+            assert reply.outcome is Outcome.OK, reply.details
+            assert [head.split()[1].startswith(f"http://{away}/v2/models/m/infer") for head in proxy.heads] == [True]
+
+    asyncio.run(main())
 
 
 def test_what_follows_the_proxys_answer_is_the_servers(run: Callable[..., None]) -> None:  # noqa: F811 - a fixture
