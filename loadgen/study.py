@@ -236,7 +236,7 @@ def keep(study: Study, folder: Path) -> None:
     path = folder / STUDY_FILE
     if path.exists():
         known = kept(folder)
-        if msgspec.structs.replace(known, takes=study.takes) != study_plan.written(study):
+        if study_plan.written(msgspec.structs.replace(known, takes=study.takes)) != study_plan.written(study):
             raise PlanError(
                 f"{folder}: holds another study; go on with it by `python -m loadgen study {folder}`, "
                 "or name another folder"

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import polars as pl
 import psutil
 import pytest
@@ -19,7 +20,7 @@ from test_cli import serving
 from test_standalone import throughput_log
 
 from analysis.perf_analyzer import load
-from loadgen import clock, study_layout
+from loadgen import clock, study_layout, study_plan
 from loadgen import study as studying
 from loadgen.errors import PlanError
 from loadgen.plan import ByTime, Synthetic
@@ -240,6 +241,17 @@ def test_a_secret_in_the_command_is_in_no_file(stub: RunningStub, tmp_path: Path
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert len(files) > 20
     assert not [path for path in files if b"s3cret" in path.read_bytes()]
+
+
+def test_a_folder_that_kept_a_secret_goes_on_and_keeps_it_no_longer(tmp_path: Path) -> None:
+    """As versions before wrote it: it is the same study, and its file is masked when it is next written."""
+    study = Study("m", (Remote("h:1", "h"),), (InputSet("i", Synthetic()),), (1,), headers={"x-token": "s3cret"})
+    path = tmp_path / "study.json"
+    path.write_bytes(study_plan.to_json(study))
+    studying.keep(studying.kept(tmp_path), tmp_path)
+    assert b"s3cret" not in path.read_bytes()
+    with pytest.raises(PlanError, match="holds another study"):
+        studying.keep(msgspec.structs.replace(study, seed=5), tmp_path)
 
 
 def test_what_a_study_asks_reaches_each_plan(stub: RunningStub, tmp_path: Path) -> None:
