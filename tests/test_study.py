@@ -245,7 +245,9 @@ def test_a_secret_in_the_command_is_in_no_file(stub: RunningStub, tmp_path: Path
 
 def test_a_folder_that_kept_a_secret_goes_on_and_keeps_it_no_longer(tmp_path: Path) -> None:
     """As versions before wrote it: it is the same study, and its file is masked when it is next written."""
-    study = Study("m", (Remote("h:1", "h"),), (InputSet("i", Synthetic()),), (1,), headers={"x-token": "s3cret"})
+    study = Study(
+        "m", (Remote("h:1", "h"),), (InputSet("i", Synthetic(1.0, 2)),), (1,), headers={"x-token": "s3cret"}
+    )
     path = tmp_path / "study.json"
     path.write_bytes(study_plan.to_json(study))
     studying.keep(studying.kept(tmp_path), tmp_path)
